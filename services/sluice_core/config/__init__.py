@@ -1,0 +1,1 @@
+"""Configuration: `sluice.yaml` as values, read once and checked as a whole."""

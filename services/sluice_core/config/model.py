@@ -1,0 +1,278 @@
+"""The values of `sluice.yaml`; every field has the default that an empty file gets."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+
+from sluice_core.config.durations import Duration, Size
+from sluice_schemas.classes import JobClass
+
+ProviderKind = Literal["openai", "anthropic"]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f/]+$", min_length=1, max_length=128)]
+TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+Prefix = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{0,100}$")]
+
+ANY_MODEL: Final = "*"
+"""The model name that stands for every name not configured."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and an unknown name in it is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _price(value: Any) -> Any:
+    # YAML reads 0.15 as a float; its shortest text is what was written, so no cent is lost.
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Price = Annotated[Decimal, BeforeValidator(_price), Field(ge=0, allow_inf_nan=False, max_digits=24)]
+
+
+class KafkaConfig(Section):
+    """Names and sizes of the gateway's topics at creation."""
+
+    prefix: Prefix = "llm."
+    partitions: int = Field(default=6, ge=1, le=10_000)
+    replication: int = Field(default=1, ge=1, le=10)
+
+
+class Timeouts(Section):
+    """Longest waits in one provider call, in seconds."""
+
+    connect: Duration = Field(default=5.0, gt=0)
+    first_byte: Duration = Field(default=300.0, gt=0)
+    between_chunks: Duration = Field(default=60.0, gt=0)
+    total: Duration = Field(default=600.0, gt=0)
+
+
+class ProviderConfig(Section):
+    """A provider account: where calls go, with which key, from which pool of workers.
+
+    `provider` is the OpenTelemetry `gen_ai.provider.name` and the name prices are found by; it is
+    the kind where absent. `concurrency` bounds calls in flight over all workers.
+    """
+
+    kind: ProviderKind
+    base_url: str = Field(pattern=r"^https?://[^\s]+$")
+    api_key: SecretStr | None = None
+    provider: str | None = Field(default=None, min_length=1)
+    pool: Slug = "default"
+    timeouts: Timeouts = Timeouts()
+    concurrency: int | None = Field(default=None, ge=1)
+
+    @property
+    def provider_name(self) -> str:
+        """The OpenTelemetry name of the provider."""
+        return self.provider or self.kind
+
+
+class TargetConfig(Section):
+    """One place a model's calls go: an account, and the model's name there (default: the same)."""
+
+    account: str
+    model: str | None = Field(default=None, min_length=1, max_length=256)
+
+
+class Prices(Section):
+    """Prices that replace the catalogue's, in US dollars per million tokens.
+
+    Cached input and cache writes cost what input costs where they are not named.
+    """
+
+    input: Price
+    cached_input: Price | None = None
+    cache_write: Price | None = None
+    output: Price = Decimal(0)
+
+
+class ModelConfig(Section):
+    """A name callers ask for, with the targets it is served by, in order."""
+
+    targets: tuple[TargetConfig, ...] = Field(min_length=1)
+    default_max_tokens: int | None = Field(default=None, ge=1)
+    prices: Prices | None = None
+
+
+class AppConfig(Section):
+    """An app of a project; it has no settings of its own."""
+
+
+class TeamConfig(Section):
+    """A team of a tenant; it has no settings of its own."""
+
+
+def _as_mapping(value: Any) -> Any:
+    """Read a list of names as a mapping of names to nothing; None entries as empty sections."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return {item: {} for item in value}
+    if isinstance(value, dict):
+        return {name: {} if item is None else item for name, item in value.items()}
+    return {} if value is None else value
+
+
+Apps = Annotated[dict[Name, AppConfig], BeforeValidator(_as_mapping)]
+Teams = Annotated[dict[Name, TeamConfig], BeforeValidator(_as_mapping)]
+
+
+class ProjectConfig(Section):
+    """A project of a tenant, its team and its apps."""
+
+    team: str | None = None
+    apps: Apps = {}
+
+
+Projects = Annotated[dict[Name, ProjectConfig], BeforeValidator(_as_mapping)]
+
+
+class TenantConfig(Section):
+    """A tenant: what may be named under it, and the topics its replies may go to.
+
+    `reply_topics` are allowed besides the tenant's own `…replies.{tenant}.v1`.
+    """
+
+    teams: Teams = {}
+    projects: Projects = {}
+    reply_topics: tuple[TopicName, ...] = ()
+
+
+class IntakeTopic(Section):
+    """A topic whose writers the broker's ACLs decide: who its records speak for."""
+
+    name: TopicName
+    job_class: Literal["realtime", "standard", "bulk", "control"] = Field(alias="class")
+    tenant: str
+    team: str | None = None
+    project: str | None = None
+    app: str | None = None
+
+
+class IntakeConfig(Section):
+    """What is read, and what becomes of unsigned records: `reject`, or `tenant:NAME`."""
+
+    unsigned: str = Field(default="reject", pattern=r"^(reject|tenant:.+)$")
+    topics: tuple[IntakeTopic, ...] = ()
+
+    @property
+    def unsigned_tenant(self) -> str | None:
+        """The tenant that unsigned records belong to; None: they are rejected."""
+        return None if self.unsigned == "reject" else self.unsigned.removeprefix("tenant:")
+
+
+class LimitsConfig(Section):
+    """Bounds on single values, in bytes."""
+
+    record_bytes: Size = Field(default=8 * 1024**2, ge=1024, le=1024**3)
+    answer_bytes: Size = Field(default=64 * 1024**2, ge=1024, le=2 * 1024**3)
+
+
+_DAY: Final = 86_400.0
+
+
+class RetentionConfig(Section):
+    """How long things are kept, in seconds."""
+
+    jobs: Duration = Field(default=7 * _DAY, gt=0)
+    results: Duration = Field(default=7 * _DAY, gt=0)
+    idempotency: Duration = Field(default=35 * _DAY, gt=0)
+    payloads: Duration = Field(default=35 * _DAY, gt=0)
+
+
+class UnknownConfig(Section):
+    """When an attempt of unknown outcome is booked by itself, and at what cost."""
+
+    after: Duration = Field(default=72 * 3600.0, gt=0)
+    book: Literal["worst_case", "input_only", "zero"] = "worst_case"
+
+
+class Marks(Section):
+    """Intake pauses above `high` and resumes below `low`."""
+
+    high: int = Field(ge=1)
+    low: int = Field(ge=0)
+
+
+class BacklogConfig(Section):
+    """Parked jobs per class (rows) and in all (bytes on disk) at which intake pauses."""
+
+    realtime: Marks = Marks(high=200_000, low=150_000)
+    standard: Marks = Marks(high=2_000_000, low=1_500_000)
+    bulk: Marks = Marks(high=10_000_000, low=8_000_000)
+    bytes: Marks = Marks(high=50 * 1024**3, low=40 * 1024**3)
+
+    def rows(self, job_class: JobClass) -> Marks:
+        """The marks of one class."""
+        by_class = {
+            JobClass.REALTIME: self.realtime,
+            JobClass.STANDARD: self.standard,
+            JobClass.BULK: self.bulk,
+        }
+        return by_class[job_class]
+
+
+class WorkerConfig(Section):
+    """One worker process: calls in flight, when intake pauses, how long ownership lasts.
+
+    `grace` is how long a stopping worker waits for its calls; None: the longest total timeout of
+    the providers and ten seconds more.
+    """
+
+    concurrency: int = Field(default=256, ge=1, le=100_000)
+    backlog: BacklogConfig = BacklogConfig()
+    owned_lease: Duration = Field(default=6.0, ge=1)
+    calling_lease: Duration = Field(default=30.0, ge=1)
+    grace: Duration | None = None
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    cell: Slug = "main"
+    kafka: KafkaConfig = KafkaConfig()
+    providers: dict[Slug, ProviderConfig] = {}
+    models: dict[str, ModelConfig] = {}
+    tenants: Annotated[dict[Slug, TenantConfig], BeforeValidator(_as_mapping)] = {}
+    intake: IntakeConfig = IntakeConfig()
+    limits: LimitsConfig = LimitsConfig()
+    retention: RetentionConfig = RetentionConfig()
+    unknown: UnknownConfig = UnknownConfig()
+    worker: WorkerConfig = WorkerConfig()
+
+    @property
+    def grace_s(self) -> float:
+        """Seconds that a stopping worker waits for its calls."""
+        if self.worker.grace is not None:
+            return self.worker.grace
+        totals = (provider.timeouts.total for provider in self.providers.values())
+        return max(totals, default=0.0) + 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetRef:
+    """One account, and the name of the model there."""
+
+    account: str
+    model: str
+
+
+def resolve_model(config: Config, name: str) -> tuple[TargetRef, ...]:
+    """Find the targets that serve a model name, in order; empty where nothing serves it.
+
+    A configured name comes first, then `account/model`, then `*`.
+    """
+    configured = config.models.get(name) if name != ANY_MODEL else None
+    if configured is None:
+        account, slash, model = name.partition("/")
+        if slash and model and account in config.providers:
+            return (TargetRef(account=account, model=model),)
+        configured = config.models.get(ANY_MODEL)
+    if configured is None or not name or name == ANY_MODEL:
+        return ()
+    return tuple(
+        TargetRef(account=target.account, model=target.model or name)
+        for target in configured.targets
+    )
