@@ -1,0 +1,1 @@
+"""Jobs: their states, and what each outcome of a call means for them."""
