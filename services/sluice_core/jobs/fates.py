@@ -65,7 +65,7 @@ class Fate:
 
 
 def _row(
-    sent: Sent, code: ErrorCode, state: EndState, retried: bool, money: Money, note: str
+    sent: Sent, code: ErrorCode, state: EndState, money: Money, note: str, *, retried: bool = False
 ) -> Fate:
     return Fate(sent=sent, code=code, state=state, retried=retried, money=money, note=note)
 
@@ -75,22 +75,21 @@ _CUT_NOTE: Final = "a 2xx was begun and is billed; asking again would pay twice"
 
 FATES: Final[dict[FailureKind, Fate]] = {
     FailureKind.DNS_FAILED: _row(
-        "no", ErrorCode.PROVIDER_UNAVAILABLE, "failed", True, "none", _UNSENT_NOTE
+        "no", ErrorCode.PROVIDER_UNAVAILABLE, "failed", "none", _UNSENT_NOTE, retried=True
     ),
     FailureKind.CONNECT_FAILED: _row(
-        "no", ErrorCode.PROVIDER_UNAVAILABLE, "failed", True, "none", _UNSENT_NOTE
+        "no", ErrorCode.PROVIDER_UNAVAILABLE, "failed", "none", _UNSENT_NOTE, retried=True
     ),
     FailureKind.TLS_FAILED: _row(
-        "no", ErrorCode.PROVIDER_UNAVAILABLE, "failed", True, "none", _UNSENT_NOTE
+        "no", ErrorCode.PROVIDER_UNAVAILABLE, "failed", "none", _UNSENT_NOTE, retried=True
     ),
     FailureKind.NOT_SENT: _row(
-        "partly", ErrorCode.PROVIDER_UNAVAILABLE, "failed", True, "none", _UNSENT_NOTE
+        "partly", ErrorCode.PROVIDER_UNAVAILABLE, "failed", "none", _UNSENT_NOTE, retried=True
     ),
     FailureKind.UNTRANSLATABLE: _row(
         "no",
         ErrorCode.PROVIDER_ERROR,
         "failed",
-        False,
         "none",
         "the request cannot be said in this provider's format; the message names the field",
     ),
@@ -98,7 +97,6 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "yes",
         ErrorCode.OUTCOME_UNKNOWN,
         "unknown",
-        False,
         "unknown",
         "the whole request was sent and nothing came back in time",
     ),
@@ -106,7 +104,6 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "yes",
         ErrorCode.OUTCOME_UNKNOWN,
         "unknown",
-        False,
         "unknown",
         "the whole request was sent and the connection ended before a status",
     ),
@@ -114,7 +111,6 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "yes",
         ErrorCode.CONTEXT_LENGTH_EXCEEDED,
         "failed",
-        False,
         "none",
         "the same prompt is too long every time",
     ),
@@ -122,35 +118,32 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "yes",
         ErrorCode.CONTENT_FILTERED,
         "failed",
-        False,
         "none",
         "the provider's policy refused the request",
     ),
     FailureKind.CUT_AFTER_STATUS: _row(
-        "yes", ErrorCode.PROVIDER_INVALID_RESPONSE, "failed", False, "estimated", _CUT_NOTE
+        "yes", ErrorCode.PROVIDER_INVALID_RESPONSE, "failed", "estimated", _CUT_NOTE
     ),
     FailureKind.MALFORMED: _row(
-        "yes", ErrorCode.PROVIDER_INVALID_RESPONSE, "failed", False, "estimated", _CUT_NOTE
+        "yes", ErrorCode.PROVIDER_INVALID_RESPONSE, "failed", "estimated", _CUT_NOTE
     ),
     FailureKind.EMPTY: _row(
-        "yes", ErrorCode.PROVIDER_INVALID_RESPONSE, "failed", False, "estimated", _CUT_NOTE
+        "yes", ErrorCode.PROVIDER_INVALID_RESPONSE, "failed", "estimated", _CUT_NOTE
     ),
     FailureKind.TOO_LARGE: _row(
         "yes",
         ErrorCode.TOO_LARGE,
         "failed",
-        False,
         "estimated",
         "the answer went over limits.answer_bytes and was not read on",
     ),
     FailureKind.STREAM_CUT_BEFORE_DELTA: _row(
-        "yes", ErrorCode.PROVIDER_INVALID_RESPONSE, "failed", False, "estimated", _CUT_NOTE
+        "yes", ErrorCode.PROVIDER_INVALID_RESPONSE, "failed", "estimated", _CUT_NOTE
     ),
     FailureKind.STREAM_CUT_AFTER_DELTA: _row(
         "yes",
         ErrorCode.STREAM_INTERRUPTED,
         "failed",
-        False,
         "estimated",
         "deltas have gone out; settled at what was delivered",
     ),
@@ -158,7 +151,6 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "yes",
         ErrorCode.PROVIDER_ERROR,
         "failed",
-        False,
         "estimated",
         "the provider began with 2xx, so its input may be billed",
     ),
@@ -166,7 +158,6 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "yes",
         ErrorCode.STREAM_INTERRUPTED,
         "failed",
-        False,
         "estimated",
         "deltas have gone out; settled at what was delivered",
     ),
@@ -174,7 +165,6 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "yes",
         ErrorCode.OUTCOME_UNKNOWN,
         "unknown",
-        False,
         "unknown",
         "nobody saw the end of the call, and deltas may have gone out",
     ),
@@ -182,7 +172,6 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "yes",
         ErrorCode.CANCELLED,
         "cancelled",
-        False,
         "unknown",
         "the upstream is read on; where it reports its usage, that is booked instead",
     ),
@@ -190,7 +179,6 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "yes",
         ErrorCode.DEADLINE_EXCEEDED,
         "expired",
-        False,
         "unknown",
         "the upstream is read on; where it reports its usage, that is booked instead",
     ),
@@ -199,39 +187,39 @@ FATES: Final[dict[FailureKind, Fate]] = {
 
 
 def _refused(code: ErrorCode, retried: bool, note: str) -> Fate:
-    return _row("yes", code, "failed", retried, "none", note)
+    return _row("yes", code, "failed", "none", note, retried=retried)
 
 
-_WILL_PASS: Final = "answered without being billed; the state may pass"
+_MAY_CLEAR: Final = "answered without being billed; the state may pass"
 
 STATUS_FATES: Final[dict[int, Fate]] = {
     401: _refused(ErrorCode.PROVIDER_AUTH, False, "the account's credentials are refused"),
     402: _refused(ErrorCode.PROVIDER_AUTH, False, "the account has no credit"),
     403: _refused(ErrorCode.PROVIDER_AUTH, False, "the account may not do this"),
-    408: _refused(ErrorCode.PROVIDER_TIMEOUT, True, _WILL_PASS),
-    409: _refused(ErrorCode.PROVIDER_ERROR, True, _WILL_PASS),
+    408: _refused(ErrorCode.PROVIDER_TIMEOUT, True, _MAY_CLEAR),
+    409: _refused(ErrorCode.PROVIDER_ERROR, True, _MAY_CLEAR),
     413: _refused(ErrorCode.TOO_LARGE, False, "the provider takes no request of this size"),
-    425: _refused(ErrorCode.PROVIDER_UNAVAILABLE, True, _WILL_PASS),
+    425: _refused(ErrorCode.PROVIDER_UNAVAILABLE, True, _MAY_CLEAR),
     429: _refused(ErrorCode.PROVIDER_RATE_LIMITED, True, "waits for what Retry-After says"),
-    504: _refused(ErrorCode.PROVIDER_TIMEOUT, True, _WILL_PASS),
+    504: _refused(ErrorCode.PROVIDER_TIMEOUT, True, _MAY_CLEAR),
 }
 """Statuses with a row of their own; the others go by their hundred (`fate`)."""
 
 _CLIENT_ERROR: Final = _refused(
     ErrorCode.PROVIDER_ERROR, False, "the provider refuses this request; it would again"
 )
-_SERVER_ERROR: Final = _refused(ErrorCode.PROVIDER_UNAVAILABLE, True, _WILL_PASS)
+_SERVER_ERROR: Final = _refused(ErrorCode.PROVIDER_UNAVAILABLE, True, _MAY_CLEAR)
 
 
 def fate(kind: FailureKind, *, status: int | None) -> Fate:
     """Look up what a failure leads to; `status` is the provider's, for `status_error` alone.
 
-    A status outside 400–599 under `status_error` is no answer that can be understood, and counts as
-    malformed.
+    A redirect is a refusal like any other 4xx; a status that HTTP does not know is no answer that can
+    be understood, and counts as malformed.
     """
     if kind is not FailureKind.STATUS_ERROR:
         return FATES[kind]
-    if status is None or not 400 <= status < 600:
+    if status is None or not 300 <= status < 600:
         return FATES[FailureKind.MALFORMED]
     return STATUS_FATES.get(status) or (_CLIENT_ERROR if status < 500 else _SERVER_ERROR)
 
@@ -273,7 +261,8 @@ def next_step(
     """Decide what follows a failed attempt; times are epoch seconds, `attempt` counts from 1.
 
     `retry_unknown` is the job's `on_unknown: retry`: an outcome that cannot be known is then tried
-    again, while the attempt keeps its money. A wait that would pass the deadline is not begun: the
+    again, while the attempt keeps its money; for a streaming job whose worker died the caller passes
+    False, since deltas may have gone out. A wait that would pass the deadline is not begun: the
     job ends at once with the provider's error.
     """
     may_retry = outcome.retried or (retry_unknown and outcome.state == "unknown")
