@@ -1,0 +1,355 @@
+"""The mock provider's process: one low-level HTTP handler, so that benchmarks measure the gateway and not the mock.
+
+A request is treated by the first rule that fires, then its model's suffix (`gpt-4o-mini@latency=60ms`), then its
+`x-mock` header; each overrides the one before, key by key. See `behaviour.Behaviour` for the keys and `answers` for
+the token formula. Administration:
+
+    POST /_mock/rules     {"behaviour": "status=500", "match": {"model", "body"}, "first": 2, "probability": 0.1}
+    GET, DELETE /_mock/rules[/ID]
+    GET /_mock/requests?after=SEQ, DELETE /_mock/requests
+    GET /_mock/counts     calls per `x-sluice-attempt` (else `x-request-id`) header
+"""
+
+import asyncio
+import hashlib
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+from sluice_devstack.mock_provider import anthropic_form, openai_form
+from sluice_devstack.mock_provider.behaviour import Behaviour, BehaviourError, Latency, Rules, parse
+from sluice_devstack.mock_provider.records import Record, Recorder
+
+_JSON = "application/json"
+_REQUEST_BYTES = 64 * 1024 * 1024
+
+
+class _Answer(Protocol):
+    usage: dict[str, Any] | None
+
+    def body(self) -> bytes: ...
+
+
+class _CutError(Exception):
+    """The connection was cut on purpose."""
+
+
+class Mock:
+    """The handler and its state: rules, latencies, records."""
+
+    def __init__(self, record: Path | None = None) -> None:
+        self._rules = Rules()
+        self._recorder = Recorder(record)
+        self._latencies: dict[tuple[str, int], Latency] = {}
+
+    def close(self) -> None:
+        """Close the record file."""
+        self._recorder.close()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one HTTP request."""
+        path = request.path
+        if path.startswith("/_mock/"):
+            return await self._administer(request, path.removeprefix("/_mock/"))
+        if path == "/v1/models":
+            return _json(openai_form.models())
+        if request.method != "POST" or path not in _CALLS:
+            return _json(openai_form.error(404, "", f"Unknown path {path}"), 404)
+        return await self._call(request, path)
+
+    async def _call(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        raw = await request.read()
+        headers = request.headers
+        try:
+            body = orjson.loads(raw)
+            named = str(body["model"])
+        except (ValueError, KeyError, TypeError):
+            return _json(
+                openai_form.error(400, "", "The body is not a JSON object with a model"), 400
+            )
+        model, _, suffix = named.partition("@")
+        if "=" not in suffix:
+            model, suffix = named, ""
+        record = self._recorder.received(
+            method=request.method,
+            path=path,
+            model=named,
+            job=headers.get("x-sluice-attempt") or headers.get("x-request-id") or "",
+            digest=hashlib.sha256(raw).hexdigest(),
+        )
+        try:
+            behaviour = self._behaviour(named, raw, suffix, headers.get("x-mock", ""))
+            response = await self._answer(request, record, behaviour, body, model)
+            record.outcome = "answered"
+        except _CutError:
+            record.outcome = "cut"
+            response = web.Response()
+        except ConnectionError:
+            record.outcome = "client_gone"
+            response = web.Response()
+        except (BehaviourError, KeyError, TypeError, ValueError) as exc:
+            response = self._done(record, _json(openai_form.error(400, "", repr(exc)), 400))
+            record.outcome = "answered"
+        except asyncio.CancelledError:
+            record.outcome = "client_gone"
+            raise
+        finally:
+            self._recorder.finished(record)
+        return response
+
+    def _behaviour(self, model: str, raw: bytes, suffix: str, header: str) -> Behaviour:
+        behaviour = self._rules.behaviour(model, raw)
+        for text in (suffix, header):
+            if text:
+                behaviour = parse(text, behaviour)
+        return behaviour
+
+    async def _answer(
+        self,
+        request: web.BaseRequest,
+        record: Record,
+        behaviour: Behaviour,
+        body: dict[str, Any],
+        model: str,
+    ) -> web.StreamResponse:
+        if behaviour.latency:
+            await asyncio.sleep(self._latency(behaviour.latency, behaviour.seed))
+        if behaviour.fault == "hang":
+            await asyncio.Event().wait()
+        if behaviour.fault == "cut_before_status":
+            _cut(request)
+        anthropic = record.path == "/v1/messages"
+        refusal = _refusal(request, behaviour, body, anthropic=anthropic)
+        if refusal is not None:
+            return self._done(record, refusal)
+        answer = _CALLS[record.path](body, model, behaviour, record.seq)
+        record.usage = answer.usage
+        if body.get("stream") and not isinstance(answer, openai_form.Embeddings):
+            return await self._stream(request, record, behaviour, answer)
+        return await self._whole(request, record, behaviour, answer.body())
+
+    async def _whole(
+        self, request: web.BaseRequest, record: Record, behaviour: Behaviour, content: bytes
+    ) -> web.StreamResponse:
+        kind = _JSON
+        if behaviour.fault == "malformed":
+            content = content[: len(content) // 2]
+        elif behaviour.fault == "empty":
+            content = b""
+        elif behaviour.fault == "wrong_type":
+            content, kind = b"<html><body>It works!</body></html>", "text/html"
+        elif behaviour.fault == "cut_body":
+            response = web.StreamResponse(
+                headers={"content-type": _JSON, "x-request-id": _name(record)}
+            )
+            response.content_length = len(content)
+            await response.prepare(request)
+            await response.write(content[: len(content) // 2])
+            record.status, record.bytes = 200, len(content) // 2
+            _cut(request)
+        headers = {"content-type": kind, "x-request-id": _name(record)}
+        return self._done(record, web.Response(body=content, headers=headers))
+
+    async def _stream(
+        self,
+        request: web.BaseRequest,
+        record: Record,
+        behaviour: Behaviour,
+        answer: "openai_form.Chat | anthropic_form.Message",
+    ) -> web.StreamResponse:
+        headers = {"content-type": "text/event-stream", "x-request-id": _name(record)}
+        response = web.StreamResponse(headers=headers)
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        record.status = 200
+        for number, event in enumerate(answer.events()):
+            if behaviour.fault is not None and number >= behaviour.after:
+                await self._stream_fault(request, response, record, behaviour)
+                break
+            if number and behaviour.chunk_delay:
+                await asyncio.sleep(self._latency(behaviour.chunk_delay, behaviour.seed))
+            await response.write(event)
+            record.bytes += len(event)
+        await response.write_eof()
+        return response
+
+    async def _stream_fault(
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        record: Record,
+        behaviour: Behaviour,
+    ) -> None:
+        if behaviour.fault in {"cut_stream", "cut_body"}:
+            _cut(request)
+        elif behaviour.fault == "malformed":
+            await response.write(b'data: {"id": "half\n\n')
+        elif behaviour.fault == "stream_error":
+            anthropic = record.path == "/v1/messages"
+            form = anthropic_form if anthropic else openai_form
+            await response.write(form.STREAM_ERROR)
+
+    @staticmethod
+    def _done(record: Record, response: web.Response) -> web.Response:
+        record.status = response.status
+        record.bytes = len(response.body) if isinstance(response.body, bytes) else 0
+        if response.status >= 400:
+            record.usage = None
+        return response
+
+    def _latency(self, text: str, seed: int) -> float:
+        latency = self._latencies.get((text, seed))
+        if latency is None:
+            latency = self._latencies[text, seed] = Latency(text, seed)
+        return latency.draw()
+
+    async def _administer(self, request: web.BaseRequest, path: str) -> web.Response:
+        name, _, rest = path.partition("/")
+        match request.method, name:
+            case "POST", "rules":
+                try:
+                    rule = self._rules.add(orjson.loads(await request.read()))
+                except (BehaviourError, ValueError) as exc:
+                    return _json(orjson.dumps({"error": str(exc)}), 400)
+                return _json(orjson.dumps(rule.shown()), 201)
+            case "GET", "rules":
+                return _json(orjson.dumps(self._rules.shown()))
+            case "DELETE", "rules":
+                return _json(
+                    orjson.dumps({"removed": self._rules.remove(int(rest) if rest else None)})
+                )
+            case "GET", "requests":
+                after = int(request.query.get("after", 0))
+                return _json(orjson.dumps([asdict(entry) for entry in self._recorder.after(after)]))
+            case "DELETE", "requests":
+                self._recorder.clear()
+                return _json(b"{}")
+            case "GET", "counts":
+                return _json(orjson.dumps(dict(self._recorder.counts())))
+            case _:
+                return _json(orjson.dumps({"error": f"unknown: {request.method} {path}"}), 404)
+
+
+def _name(record: Record) -> str:
+    return f"req_{record.seq}"
+
+
+def _json(content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=content, status=status, headers={"content-type": _JSON} | (headers or {})
+    )
+
+
+def _cut(request: web.BaseRequest) -> None:
+    """Reset the connection and leave the handler."""
+    if request.transport is not None:
+        request.transport.abort()
+    raise _CutError
+
+
+def _refusal(
+    request: web.BaseRequest, behaviour: Behaviour, body: dict[str, Any], *, anthropic: bool
+) -> web.Response | None:
+    """The error answer that the behaviour, the key or the request itself calls for."""
+    form = anthropic_form if anthropic else openai_form
+    headers = {"x-request-id": "req_refused"}
+    if behaviour.status:
+        headers |= _retry_after(behaviour.retry_after)
+        return _json(form.error(behaviour.status, behaviour.code), behaviour.status, headers)
+    if behaviour.key:
+        sent = request.headers.get("x-api-key" if anthropic else "authorization", "")
+        if sent.removeprefix("Bearer ") != behaviour.key:
+            return _json(form.error(401, ""), 401, headers)
+    if anthropic:
+        complaint = anthropic_form.complaint(body, request.headers.get("anthropic-version"))
+        if complaint is not None:
+            return _json(form.error(400, "", complaint), 400, headers)
+    return None
+
+
+def _retry_after(text: str) -> dict[str, str]:
+    kind, _, value = text.rpartition(":")
+    if not text:
+        return {}
+    if kind == "date":
+        return {"retry-after": formatdate(time.time() + float(value), usegmt=True)}
+    if kind == "ms":
+        return {"retry-after-ms": value}
+    return {"retry-after": value}
+
+
+def _chat(body: dict[str, Any], model: str, behaviour: Behaviour, seq: int) -> _Answer:
+    return openai_form.Chat(body, model, behaviour, seq)
+
+
+def _embeddings(body: dict[str, Any], model: str, behaviour: Behaviour, _seq: int) -> _Answer:
+    return openai_form.Embeddings(body, model, behaviour)
+
+
+def _messages(body: dict[str, Any], model: str, behaviour: Behaviour, seq: int) -> _Answer:
+    return anthropic_form.Message(body, model, behaviour, seq)
+
+
+_CALLS: dict[str, Callable[[dict[str, Any], str, Behaviour, int], Any]] = {
+    "/v1/chat/completions": _chat,
+    "/v1/embeddings": _embeddings,
+    "/v1/messages": _messages,
+}
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(
+        message, payload, protocol, writer, task, loop, client_max_size=_REQUEST_BYTES
+    )
+
+
+async def serve(
+    host: str, port: int, *, record: Path | None, until: Callable[[], Coroutine[Any, Any, Any]]
+) -> None:
+    """Serve until `until()` returns; prints one line with the URL when ready."""
+    mock = Mock(record)
+    server = web.Server(
+        mock.handle, request_factory=_request, handler_cancellation=True, access_log=None
+    )
+    runner = web.ServerRunner(server)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, backlog=4096).start()
+        address = runner.addresses[0]
+        print(f"http://{host}:{address[1]}", flush=True)  # noqa: T201
+        await until()
+    finally:
+        await runner.cleanup()
+        mock.close()
+
+
+def run(host: str, port: int, *, record: Path | None = None) -> None:
+    """Serve on `host:port` (0 picks a free port) until SIGINT or SIGTERM."""
+    import uvloop
+
+    async def stopped() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await stop.wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(host, port, record=record, until=stopped))
