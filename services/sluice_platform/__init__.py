@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The ground that every process stands on; it knows no business words."""
