@@ -1,0 +1,75 @@
+"""Identities: job ids by version 5 UUIDs, the hash that compares two requests, derived event ids.
+
+The rules are public; `schemas/vectors/identity.json` holds worked examples.
+"""
+
+import hashlib
+import json
+from functools import lru_cache
+from typing import Any, Final
+from uuid import NAMESPACE_URL, UUID
+
+import orjson
+
+DEFAULT_URL: Final = "/v1/chat/completions"
+
+
+def uuid5(namespace: UUID, name: bytes) -> UUID:
+    """RFC 9562 version 5 of a name given as bytes."""
+    digest = hashlib.sha1(namespace.bytes + name, usedforsecurity=False).digest()
+    return UUID(bytes=digest[:16], version=5)
+
+
+@lru_cache(maxsize=4096)
+def tenant_namespace(tenant: str) -> UUID:
+    """The namespace of a tenant's job ids."""
+    return uuid5(NAMESPACE_URL, f"urn:sluicegate:tenant:{tenant}".encode())
+
+
+def id_by_key(tenant: str, idempotency_key: str) -> UUID:
+    """The id of the job that an idempotency key names."""
+    return uuid5(tenant_namespace(tenant), f"key:{idempotency_key}".encode())
+
+
+def id_by_event(tenant: str, ce_source: str, ce_id: str) -> UUID:
+    """The id of the job that a CloudEvent names; both parts are present and not empty."""
+    return uuid5(tenant_namespace(tenant), f"event:{ce_source}\n{ce_id}".encode())
+
+
+def id_by_record(
+    tenant: str, *, cluster_id: str, topic: str, partition: int, offset: int, timestamp_ms: int
+) -> UUID:
+    """The id of the record itself; the timestamp is in epoch milliseconds."""
+    name = f"record:{cluster_id}/{topic}/{partition}/{offset}/{timestamp_ms}"
+    return uuid5(tenant_namespace(tenant), name.encode())
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with keys sorted by code point and no white space, UTF-8; `1` and `1.0` stay apart."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # Integers beyond 64 bits; the standard library writes them whole.
+        return json.dumps(
+            value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        ).encode()
+
+
+def body_hash(url: str, body: Any) -> bytes:
+    """SHA-256 (32 bytes) of the url, a line feed and the body's canonical JSON."""
+    return hashlib.sha256(url.encode() + b"\n" + canonical_json(body)).digest()
+
+
+def rejection_event_id(record_id: UUID) -> UUID:
+    """The event id of a record's rejection at admission."""
+    return uuid5(record_id, b"rejected")
+
+
+def duplicate_event_id(original_event_id: UUID, record_id: UUID) -> UUID:
+    """The event id of a stored result that is sent again to another requester's record."""
+    return uuid5(original_event_id, b"duplicate:" + record_id.bytes)
+
+
+def delta_event_id(job_id: UUID, attempt: int, seq: int) -> UUID:
+    """The event id of one delta of a stream."""
+    return uuid5(job_id, f"delta:{attempt}/{seq}".encode())

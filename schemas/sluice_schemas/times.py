@@ -1,0 +1,29 @@
+"""RFC 3339 times: read with any offset, written in UTC with six decimals."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_RFC3339: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
+)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def parse_time(text: str) -> float:
+    """Read an RFC 3339 time with an offset as epoch seconds; ValueError for anything else."""
+    match = _RFC3339.match(text)
+    if match is None:
+        raise ValueError(f"not an RFC 3339 time with an offset: {text[:40]!r}")
+    date, minutes, seconds, fraction, offset = match.groups()
+    leap = 1 if seconds == "60" else 0
+    zone = "+00:00" if offset in "Zz" else offset
+    whole = datetime.fromisoformat(f"{date}T{minutes}{'59' if leap else seconds}{zone}")
+    return (whole - _EPOCH) / timedelta(seconds=1) + leap + float(fraction or 0)
+
+
+def format_time(epoch_s: float) -> str:
+    """Write epoch seconds as RFC 3339 in UTC with `Z` and six decimals."""
+    moment = _EPOCH + round(epoch_s * 1_000_000) * _MICROSECOND
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
