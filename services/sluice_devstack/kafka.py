@@ -195,7 +195,12 @@ class EmbeddedKafka:
             return
         shutil.rmtree(self._logs, ignore_errors=True)
         cluster_id = _new_cluster_id()
-        command = [java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
+        command: list[str | Path] = [
+            java,
+            "-Xmx128m",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:-UsePerfData",
+        ]
         command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", class_path]
         command += ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties]
         done = subprocess.run(  # noqa: S603 - the JRE of the wheel

@@ -164,10 +164,8 @@ class EmbeddedPostgres:
                 require_port(self.port, "PostgreSQL")
             else:
                 self._port = free_port()
-            settings = [part for pair in self._settings.items() for part in ("-c", "=".join(pair))]
             self._process = Process(
-                [programs / "postgres", "-D", self._cluster, "-p", str(self.port)]
-                + ["-h", LOOPBACK, "-c", "unix_socket_directories=", *settings],
+                self._command(programs),
                 log=self.log,
                 environment=_environment(),
                 directory=self._cluster.parent,
@@ -177,6 +175,13 @@ class EmbeddedPostgres:
             )
         finally:
             lock.release()
+
+    def _command(self, programs: Path) -> list[str | Path]:
+        command: list[str | Path] = [programs / "postgres", "-D", self._cluster]
+        command += ["-p", str(self.port), "-h", LOOPBACK, "-c", "unix_socket_directories="]
+        for name, value in self._settings.items():
+            command += ["-c", f"{name}={value}"]
+        return command
 
     def _programs(self) -> Path:
         directory = self._bin_dir
@@ -208,7 +213,7 @@ class EmbeddedPostgres:
         fresh.mkdir(mode=0o700)
         give(fresh, account)
         give(handed_over, account)
-        arguments = ["-D", fresh, "-U", SUPERUSER, f"--pwfile={handed_over}"]
+        arguments: list[str | Path] = ["-D", fresh, "-U", SUPERUSER, f"--pwfile={handed_over}"]
         arguments += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
         done = subprocess.run(  # noqa: S603 - the program of the wheel or of the caller
             [programs / "initdb", *arguments],

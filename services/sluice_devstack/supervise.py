@@ -69,7 +69,7 @@ def _spawn(options: argparse.Namespace, libc: ctypes.CDLL) -> int | None:
     if pid == 0:
         try:
             _become(options, libc, log)
-            os.execvp(options.command[0], options.command)
+            os.execvp(options.command[0], options.command)  # noqa: S606 - no shell is meant
         except OSError as exc:
             os.write(error_write, str(exc).encode())
         os._exit(127)

@@ -1,0 +1,160 @@
+"""Builds Kafka clients the one way that is safe here; holds no policy of its own."""
+
+import asyncio
+import logging
+import ssl
+import time
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
+from aiokafka.helpers import create_ssl_context
+from faststream.kafka import KafkaBroker
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from sluice_platform.errors import StartupError
+from sluice_platform.settings import Settings
+
+_CLIENT = "sluicegate"
+_SASL = {
+    "PLAIN": SASLPlaintext,
+    "SCRAM-SHA-256": SASLScram256,
+    "SCRAM-SHA-512": SASLScram512,
+}
+_ADMIN_TIMEOUT_MS = 10_000
+_POLL_S = 0.2
+
+
+def security(settings: Settings) -> dict[str, Any]:
+    """The keyword arguments of any aiokafka client for protocol, certificates and login."""
+    arguments: dict[str, Any] = {
+        "security_protocol": settings.kafka_security_protocol,
+        "ssl_context": _ssl_context(settings),
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        arguments["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        arguments["sasl_plain_username"] = settings.kafka_sasl_username
+        arguments["sasl_plain_password"] = _password(settings)
+    return arguments
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.kafka_security_protocol.endswith("SSL"):
+        return None
+    try:
+        context: ssl.SSLContext = create_ssl_context(
+            cafile=settings.kafka_ssl_cafile,
+            certfile=settings.kafka_ssl_certfile,
+            keyfile=settings.kafka_ssl_keyfile,
+        )
+    except (ssl.SSLError, OSError) as exc:
+        raise StartupError(
+            f"the certificates for Kafka cannot be loaded: {exc}. Check SLUICE_KAFKA_SSL_CAFILE, "
+            "SLUICE_KAFKA_SSL_CERTFILE and SLUICE_KAFKA_SSL_KEYFILE: PEM files."
+        ) from exc
+    return context
+
+
+def _password(settings: Settings) -> str:
+    secret = settings.kafka_sasl_password
+    return "" if secret is None else secret.get_secret_value()
+
+
+def producer(settings: Settings, *, linger_ms: int, max_request_size: int) -> AIOKafkaProducer:
+    """An idempotent producer, not started: `linger_ms` 0 for replies, 5 for everything else.
+
+    `max_request_size` (bytes) bounds one record with its headers. Its futures have no deadline of
+    their own: a batch waits out any outage.
+    """
+    return AIOKafkaProducer(
+        bootstrap_servers=settings.need_kafka(),
+        client_id=_CLIENT,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=linger_ms,
+        max_batch_size=131_072,
+        max_request_size=max_request_size,
+        **security(settings),
+    )
+
+
+def admin(settings: Settings) -> AIOKafkaAdminClient:
+    """An admin client, not started."""
+    return AIOKafkaAdminClient(
+        bootstrap_servers=settings.need_kafka(),
+        client_id=_CLIENT,
+        request_timeout_ms=_ADMIN_TIMEOUT_MS,
+        **security(settings),
+    )
+
+
+def consumer_broker(settings: Settings) -> KafkaBroker:
+    """A FastStream broker for subscribers alone: it opens no producer and makes no topics."""
+    return KafkaBroker(
+        settings.need_kafka(),
+        client_id=_CLIENT,
+        consumer_only=True,
+        allow_auto_create_topics=False,
+        apply_types=False,
+        security=_broker_security(settings),
+        # Its per-batch lines are for debugging; what goes wrong comes at ERROR.
+        logger=logging.getLogger("faststream.kafka"),
+        log_level=logging.DEBUG,
+    )
+
+
+def _broker_security(settings: Settings) -> BaseSecurity:
+    context = _ssl_context(settings)
+    if not settings.kafka_security_protocol.startswith("SASL"):
+        return BaseSecurity(ssl_context=context, use_ssl=context is not None)
+    return _SASL[settings.kafka_sasl_mechanism](
+        username=settings.kafka_sasl_username or "",
+        password=_password(settings),
+        ssl_context=context,
+        use_ssl=context is not None,
+    )
+
+
+def sticky_assignor(name: str) -> type[StickyPartitionAssignor]:
+    """A sticky assignor of one consumer's own: the class keeps its assignment in class attributes,
+    so that two consumers of one process must not share it."""
+    return type(f"StickyPartitionAssignor_{name}", (StickyPartitionAssignor,), {})
+
+
+async def cluster_id(settings: Settings) -> str:
+    """The cluster's id, part of a record's identity; raises StartupError if there is no answer."""
+    return (await _describe(settings))[0]
+
+
+async def wait_for_kafka(settings: Settings, timeout_s: float) -> None:
+    """Returns once a broker answers; raises StartupError after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        late = time.monotonic() >= deadline
+        try:
+            if (await _describe(settings))[1]:
+                return
+        except StartupError:
+            if late:
+                raise
+        if late:
+            raise StartupError(f"Kafka at {settings.kafka} has no registered broker; see its log.")
+        await asyncio.sleep(_POLL_S)
+
+
+async def _describe(settings: Settings) -> tuple[str, int]:
+    """Cluster id and number of brokers."""
+    client = admin(settings)
+    try:
+        await client.start()
+        cluster = await client.describe_cluster()
+    except (KafkaError, OSError) as exc:
+        raise StartupError(
+            f"Kafka at {settings.kafka} does not answer: {exc!r}. Start it, or check SLUICE_KAFKA "
+            "and the SLUICE_KAFKA_… security settings."
+        ) from exc
+    finally:
+        await client.close()
+    return str(cluster["cluster_id"]), len(cluster["brokers"])
