@@ -1,1 +1,1 @@
-"""Jobs: their states, and what each outcome of a call means for them."""
+"""Jobs in the ledger: states, decisions, statements."""

@@ -1,0 +1,181 @@
+"""A job as the ledger knows it: states, attribution, and the row a process holds while it owns the job."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import IntEnum
+from typing import Final
+from uuid import UUID
+
+import orjson
+
+from sluice_schemas.classes import JobClass
+
+
+class State(IntEnum):
+    """Where a job is; the numbers are those of `sluice.jobs.state`.
+
+    parked → owned → calling → a terminal state; calling → retry_wait → owned. Terminal is 10 and above.
+    """
+
+    PARKED = 1
+    OWNED = 2
+    CALLING = 3
+    RETRY_WAIT = 4
+    SUCCEEDED = 10
+    FAILED = 11
+    REJECTED = 12
+    EXPIRED = 13
+    CANCELLED = 14
+    UNKNOWN = 15
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job is over."""
+        return self >= State.SUCCEEDED
+
+    @property
+    def label(self) -> str:
+        """The public name."""
+        return self.name.lower()
+
+
+class Outcome(IntEnum):
+    """How one attempt ended; the numbers are those of `sluice.attempts.outcome`.
+
+    READ_ON: the job was answered (cancelled, expired) and the provider is read on for its usage.
+    """
+
+    READ_ON = 0
+    SUCCEEDED = 1
+    FAILED = 2
+    CANCELLED = 3
+    EXPIRED = 4
+    UNKNOWN = 5
+
+    @property
+    def label(self) -> str:
+        """The name in `finance.usage.outcome`."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a job carries besides its body: attribution and options. `user_id` is the pseudonym."""
+
+    tenant: str
+    team: str | None = None
+    project: str = "unallocated"
+    app: str | None = None
+    user_id: str | None = None
+    key_id: str | None = None
+    run_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    job_class: JobClass = JobClass.STANDARD
+    model: str | None = None
+    operation: str = "chat"
+    url: str | None = None
+    max_cost_nano: int | None = None
+    wait_for_budget: bool = False
+    cache: str | None = None
+    affinity: str | None = None
+    max_wait_s: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Write it as one line of JSON; fields at their default are left out."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return orjson.dumps(
+            {name: value for name, value in values.items() if value not in _ABSENT}
+        ).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> "Facts":
+        """Read what `to_json` wrote."""
+        values = orjson.loads(text)
+        values["job_class"] = JobClass(values.get("job_class", 0))
+        values["warnings"] = tuple(values.get("warnings", ()))
+        return cls(**values)
+
+
+_ABSENT: Final = (None, "", False, {}, ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One execution of a job, as its owner holds it.
+
+    `row` is the ledger's inner key and `day` the partition of its payloads. Times are epoch seconds;
+    `due_at` is the earlier of the deadline and the end of `max_wait_s`. `attempt` is the last one
+    begun, `first_attempt` how many earlier executions made. `requester` is serialised.
+    """
+
+    row: int
+    id: UUID
+    day: date
+    lane: int
+    run: int | None
+    attempt: int
+    first_attempt: int
+    max_attempts: int
+    deaths: int
+    execution: int
+    retry_unknown: bool
+    streams: bool
+    cancel: bool
+    due_at: float
+    deadline: float
+    admitted_at: float
+    facts: Facts
+    body: bytes
+    requester: bytes
+
+    @property
+    def attempts_made(self) -> int:
+        """Attempts of this execution so far."""
+        return self.attempt - self.first_attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """Where jobs wait: one combination that dispatch tells apart."""
+
+    id: int
+    job_class: JobClass
+    pool: str
+    tenant: str
+    project: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandoned:
+    """A job whose owner died, with the attempt it left open (None: it had not begun one)."""
+
+    job: Job
+    state: State
+    owner: int
+    open_attempt: "OpenAttempt | None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAttempt:
+    """A provider call that is durable and not settled; `worst_nano` in nano-dollars."""
+
+    account: str
+    provider_model: str
+    worst_nano: int
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbandonedReading:
+    """An attempt that a dead process was reading on for a job answered before."""
+
+    row: int
+    id: UUID
+    day: date
+    attempt: int
+    owner: int
+    facts: Facts
+    open_attempt: OpenAttempt

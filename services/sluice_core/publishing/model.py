@@ -1,0 +1,45 @@
+"""A message on its way to Kafka, and a stored result that messages are made of."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sluice_schemas.topics import Topics
+
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One record to send. `urgent`: somebody waits for it, so it is not held back for batching."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    partition: int | None = None
+    urgent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResult:
+    """A job's result as it stands in the ledger; `finished_at` in epoch seconds."""
+
+    job_id: UUID
+    tenant: str
+    ce_id: UUID
+    finished_at: float
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What every event of this cell says of where it comes from, and how large a value may be."""
+
+    cell: str
+    topics: Topics
+    record_bytes: int
+
+    @property
+    def source(self) -> bytes:
+        """The `ce_source` of every event."""
+        return f"/sluicegate/{self.cell}".encode()

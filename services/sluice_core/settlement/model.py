@@ -1,0 +1,60 @@
+"""How one attempt went, as far as its settlement needs to know."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sluice_core.jobs.fates import Money
+from sluice_core.jobs.model import Outcome
+from sluice_core.usage.model import NOTHING, Usage, UsageSource
+from sluice_schemas.errors import ErrorCode
+
+CacheMark = Literal["miss", "exact", "semantic"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priced:
+    """What an attempt cost: nano-dollars, the meters as JSON text, and which prices were applied."""
+
+    cost_nano: int = 0
+    meters: str = "[]"
+    price_version: str = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why a job did not succeed, for its requester."""
+
+    code: ErrorCode
+    message: str
+    status: int | None = None
+    param: str | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One attempt at one target. Times are epoch seconds, money nano-dollars.
+
+    `body` is the response in OpenAI form (or the provider's error in that form), None where there is none.
+    `money` says what may have been billed: `unknown` holds `worst_nano` until somebody says.
+    """
+
+    account: str
+    provider: str
+    provider_model: str
+    started_at: float
+    ended_at: float
+    worst_nano: int
+    outcome: Outcome
+    money: Money
+    input_nano: int = 0
+    status: int | None = None
+    request_id: str | None = None
+    body: bytes | None = None
+    usage: Usage = NOTHING
+    usage_source: UsageSource = "reported"
+    priced: Priced = field(default_factory=Priced)
+    provider_ms: int = 0
+    deltas: int = 0
+    warnings: tuple[str, ...] = ()
+    problem: Problem | None = None

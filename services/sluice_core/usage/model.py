@@ -1,0 +1,27 @@
+"""What a provider call used, in tokens, whoever reported it and in whatever form."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+UsageSource = Literal["reported", "estimated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one call, counted as OpenTelemetry GenAI counts them.
+
+    `input_tokens` includes cache reads, cache writes and audio; `cache_write_tokens` includes those kept for
+    an hour; `output_tokens` includes reasoning and audio. The others are subsets and are never added.
+    """
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    output_audio_tokens: int = 0
+
+
+NOTHING = Usage()

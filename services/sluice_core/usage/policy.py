@@ -1,0 +1,66 @@
+"""How tokens are counted where a provider does not say, and how its counters are read where it does."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sluice_core.usage.model import Usage
+
+BYTES_PER_TOKEN = 4
+"""English text comes to about four bytes a token with every current tokenizer."""
+MEDIUM_TOKENS = 1_000
+"""What an image, a sound or a document counts as: about one large image at OpenAI."""
+
+
+def count(document: Mapping[str, Any] | None, name: str) -> int:
+    """A non-negative whole counter of a provider's usage document; 0 where it is absent or no number."""
+    value = (document or {}).get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        return 0
+    return int(value)
+
+
+def part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A nested object of a provider's usage document; empty where it is absent or no object."""
+    value = document.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def estimate(request: Mapping[str, Any], *, output_bytes: int) -> Usage:
+    """Usage by size, where none was reported: never zero, so that no such call looks free.
+
+    `request` is the OpenAI-form body, `output_bytes` the bytes of answer text that were received.
+    """
+    return Usage(
+        input_tokens=max(1, estimate_input(request)),
+        output_tokens=max(1, -(-output_bytes // BYTES_PER_TOKEN)),
+    )
+
+
+def estimate_input(request: Mapping[str, Any]) -> int:
+    """Input tokens of an OpenAI-form request by size: text at four bytes a token, media at a flat number."""
+    size, media = 0, 0
+    for text in _texts([request.get("messages"), request.get("input"), request.get("tools")]):
+        if text is None:
+            media += 1
+        else:
+            size += len(text.encode(errors="surrogatepass"))
+    return -(-size // BYTES_PER_TOKEN) + MEDIUM_TOKENS * media
+
+
+def _texts(values: Iterable[object]) -> Iterable[str | None]:
+    """Every string below `values`, in any nesting; None for a medium instead of its data."""
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            stack.extend(value)
+        elif isinstance(value, dict):
+            if value.get("type") in {"image_url", "input_audio", "file"}:
+                yield None
+            else:
+                stack.extend(value.values())
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            # A token id of an embeddings input.
+            yield "0000"
