@@ -8,7 +8,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -40,7 +40,21 @@ def hmac_key(secret: str) -> bytes:
 
 def signing_text(fields: SignedFields, value: bytes | None) -> bytes:
     """The text that is signed: ten lines, a line feed, the value as on the wire (null = empty)."""
-    return b"\n".join((*astuple(fields), value or b""))
+    return b"\n".join(
+        (
+            fields.topic,
+            fields.key_id,
+            fields.ce_id,
+            fields.ce_source,
+            fields.ce_time,
+            fields.ce_type,
+            fields.correlation_id,
+            fields.reply_to,
+            fields.reply_partition,
+            fields.on_behalf_of,
+            value or b"",
+        )
+    )
 
 
 def sign(key: bytes, fields: SignedFields, value: bytes | None) -> str:
@@ -84,7 +98,10 @@ class CallerName:
 
 def format_caller(caller: CallerName) -> str:
     """Write the header: five percent-encoded segments."""
-    return "/".join(quote(part, safe="") for part in astuple(caller))
+    return "/".join(
+        quote(part, safe="")
+        for part in (caller.tenant, caller.team, caller.project, caller.app, caller.user)
+    )
 
 
 def parse_caller(header: str) -> CallerName:

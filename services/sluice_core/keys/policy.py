@@ -15,7 +15,7 @@ _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 
 
-class MaterialUnreadable(Exception):
+class MaterialUnreadableError(Exception):
     """Signing material does not open: another master key, another key's id, or altered bytes."""
 
 
@@ -34,14 +34,14 @@ def encrypt(material: bytes, *, master_key: bytes, key_id: str) -> bytes:
 
 
 def decrypt(sealed: bytes, *, master_key: bytes, key_id: str) -> bytes:
-    """Open what `encrypt` sealed; MaterialUnreadable where it does not open."""
+    """Open what `encrypt` sealed; MaterialUnreadableError where it does not open."""
     if len(sealed) < _NONCE_BYTES + _TAG_BYTES:
-        raise MaterialUnreadable(f"the signing material of {key_id} is cut short")
+        raise MaterialUnreadableError(f"the signing material of {key_id} is cut short")
     nonce, text = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
     try:
         return _cipher(master_key).decrypt(nonce, text, key_id.encode())
     except InvalidTag as exc:
-        raise MaterialUnreadable(
+        raise MaterialUnreadableError(
             f"the signing material of {key_id} does not open under this SLUICE_MASTER_KEY"
         ) from exc
 

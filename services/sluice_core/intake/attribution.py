@@ -1,0 +1,65 @@
+"""Which team, project, app and user a job's cost belongs to, and whether it may say so."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sluice_core.intake.authenticate import Caller
+from sluice_core.intake.refusal import Refused
+from sluice_core.intake.rules import TenantRules
+from sluice_schemas.base import UNALLOCATED
+from sluice_schemas.errors import ErrorCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """Where a job's cost belongs; `unallocated` where nobody said."""
+
+    team: str
+    project: str
+    app: str
+    user: str | None
+
+
+def attribute(caller: Caller, options: Mapping[str, Any], rules: TenantRules) -> Attribution:
+    """Join what the job says with what its caller is bound to.
+
+    Raises Refused: `unknown_project` for a name that the tenant has not or the caller may not use,
+    `forbidden` for another user than the one vouched for.
+    """
+    project = _bound("project", options.get("project"), caller.project)
+    app = _bound("app", options.get("app"), caller.app)
+    team = _bound("team", options.get("team"), caller.team)
+    known = rules.projects.get(project) if project is not None else None
+    if project is not None and known is None:
+        raise _unknown("project", "the tenant has no such project")
+    if app is not None and (known is None or app not in known.apps):
+        raise _unknown("app", "the project has no such app")
+    if known is not None:
+        if team is not None and known.team != team:
+            raise _unknown("project", "the project belongs to another team")
+        team = team or known.team
+    if team is not None and team not in rules.teams:
+        raise _unknown("team", "the tenant has no such team")
+    return Attribution(
+        team=team or UNALLOCATED,
+        project=project or UNALLOCATED,
+        app=app or UNALLOCATED,
+        user=_user(options.get("user"), caller.user),
+    )
+
+
+def _bound(field: str, asked: str | None, held: str | None) -> str | None:
+    if asked is not None and held is not None and asked != held:
+        raise _unknown(field, f"the key or topic is bound to another {field}")
+    return asked if asked is not None else held
+
+
+def _unknown(field: str, message: str) -> Refused:
+    return Refused(ErrorCode.UNKNOWN_PROJECT, message, f"options.{field}")
+
+
+def _user(asked: str | None, vouched: str | None) -> str | None:
+    if asked is not None and vouched is not None and asked != vouched:
+        raise Refused(ErrorCode.FORBIDDEN, "another user is vouched for", "options.user")
+    return asked if asked is not None else vouched

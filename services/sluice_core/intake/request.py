@@ -1,0 +1,164 @@
+"""Reading a job's value: the JSON, a CloudEvents envelope, and the request that it carries."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from sluice_core.intake.headers import Attributes, read_headers
+from sluice_core.intake.model import Operation
+from sluice_core.intake.refusal import Refused, invalid
+from sluice_schemas import headers as names
+from sluice_schemas.errors import ErrorCode
+from sluice_schemas.identity import DEFAULT_URL
+from sluice_schemas.jobs import OPERATIONS, bounded
+
+_REGISTRY_PREFIX_BYTES: Final = 5
+
+_ENVELOPE: Final[dict[str, str]] = {
+    "specversion": names.CE_SPECVERSION,
+    "id": names.CE_ID,
+    "source": names.CE_SOURCE,
+    "type": names.CE_TYPE,
+    "time": names.CE_TIME,
+    "subject": names.CE_SUBJECT,
+    "correlationid": names.CE_CORRELATION_ID,
+    "replyto": names.CE_REPLY_TO,
+    "replypartition": names.CE_REPLY_PARTITION,
+    "traceparent": names.TRACEPARENT,
+    "tracestate": names.TRACESTATE,
+}
+"""Attributes of an envelope, and the headers of binary mode that say the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The checked request of a job; `body` is the decoded JSON object."""
+
+    url: str
+    operation: Operation
+    model: str
+    stream: bool
+    body: dict[str, Any]
+
+
+def read_value(value: bytes | None) -> dict[str, Any]:
+    """Decode a record's value, past a schema registry's prefix; raises Refused."""
+    if value is None:
+        raise invalid("the record has no value")
+    if value[:1] == b"\x00":
+        value = value[_REGISTRY_PREFIX_BYTES:]
+    return _object(value, "the value")
+
+
+def _object(text: bytes | str, what: str) -> dict[str, Any]:
+    try:
+        decoded = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise invalid(f"{what} is not JSON: {exc.msg}") from None
+    if type(decoded) is not dict:
+        raise invalid(f"{what} is not a JSON object")
+    return decoded
+
+
+def open_envelope(
+    envelope: dict[str, Any], headers: Sequence[tuple[str, bytes | None]]
+) -> tuple[Attributes, dict[str, Any]]:
+    """Read a CloudEvents envelope: its attributes, as headers would say them, and its data.
+
+    A header that repeats an attribute with the same value is no fault; with another it is.
+    """
+    merged = list(headers)
+    for attribute, header in _ENVELOPE.items():
+        value = envelope.get(attribute)
+        if value is None:
+            continue
+        if type(value) is not str and (attribute != "replypartition" or type(value) is not int):
+            raise invalid(f"the envelope's {attribute} is not a string", attribute)
+        entry = (header, str(value).encode())
+        if entry not in merged:
+            merged.append(entry)
+    return read_headers(merged), _data(envelope)
+
+
+def _data(envelope: dict[str, Any]) -> dict[str, Any]:
+    encoded = envelope.get("data_base64")
+    if encoded is None:
+        data = envelope.get("data")
+        if type(data) is not dict:
+            raise invalid("the envelope's data is not a JSON object", "data")
+        return data
+    if type(encoded) is not str or envelope.get("data") is not None:
+        raise invalid("the envelope has data or data_base64, a string", "data_base64")
+    try:
+        return _object(base64.b64decode(encoded, validate=True), "data_base64")
+    except (binascii.Error, ValueError):
+        raise invalid("data_base64 is not base64", "data_base64") from None
+
+
+def check_text(value: Any, param: str) -> str | None:
+    """A bounded text or None; raises Refused with the parameter's name for anything else."""
+    if value is None:
+        return None
+    if type(value) is not str:
+        raise invalid(f"{param} must be a string", param)
+    try:
+        return bounded(value)
+    except ValueError as exc:
+        raise invalid(f"{param} {exc}", param) from None
+
+
+def check_url(job: dict[str, Any]) -> str:
+    """The url of a job, defaulted, and the method that goes with it."""
+    method, url = job.get("method"), job.get("url")
+    if method is not None and method != "POST":
+        raise invalid("method must be POST", "method")
+    if url is None:
+        return DEFAULT_URL
+    if type(url) is not str:
+        raise invalid("url must be a string", "url")
+    if url not in OPERATIONS:
+        raise Refused(
+            ErrorCode.UNSUPPORTED_URL, f"url must be one of {', '.join(OPERATIONS)}", "url"
+        )
+    return url
+
+
+def check_model(job: dict[str, Any]) -> str:
+    """The model that a job's body names."""
+    body = job.get("body")
+    if type(body) is not dict:
+        raise invalid("body must be an object", "body")
+    model = check_text(body.get("model"), "body.model")
+    if model is None:
+        raise invalid("body.model is missing", "body.model")
+    return model
+
+
+def check_request(body: dict[str, Any], *, url: str, model: str) -> Request:
+    """The rest of a request: what its operation needs, with the type it needs."""
+    operation = OPERATIONS[url]
+    stream = body.get("stream")
+    if stream is not None and type(stream) is not bool:
+        raise invalid("body.stream must be true or false", "body.stream")
+    if operation == "chat":
+        messages = body.get("messages")
+        if type(messages) is not list or not messages:
+            raise invalid("body.messages must be a list of at least one message", "body.messages")
+        for message in messages:
+            if type(message) is not dict:
+                raise invalid("body.messages must hold objects", "body.messages")
+    else:
+        given = body.get("input")
+        if type(given) not in {str, list} or not given:
+            raise invalid("body.input must be a text or a list, not empty", "body.input")
+    return Request(
+        url=url,
+        operation=operation,
+        model=model,
+        stream=bool(stream) and operation == "chat",
+        body=body,
+    )
