@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -74,25 +74,3 @@ async def _execute(dsn: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
-
-
-Eventually = Callable[..., Awaitable[None]]
-
-
-@pytest.fixture
-def eventually() -> Eventually:
-    """`await eventually(condition, within_s=10)`: waits until a plain or async condition holds."""
-
-    async def wait(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + within_s
-        while True:
-            held = condition()
-            if asyncio.iscoroutine(held):
-                held = await held
-            if held:
-                return
-            assert loop.time() < deadline, f"not so within {within_s:g} s: {condition}"
-            await asyncio.sleep(0.02)
-
-    return wait
