@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Provider calls: one module a wire format, one HTTP seam under all of them."""

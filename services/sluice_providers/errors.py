@@ -1,0 +1,79 @@
+"""Reads what providers say when they refuse: the kind of refusal, and when to come back."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+import orjson
+
+from sluice_core.jobs.fates import FailureKind
+
+_CONTEXT_CODES = frozenset({"context_length_exceeded", "model_context_window_exceeded"})
+_POLICY_CODES = frozenset(
+    {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}
+)
+_CONTEXT_WORDS = (
+    "maximum context length",
+    "context length exceeded",
+    "prompt is too long",
+    "exceed context limit",
+    "exceeds the context window",
+    "input is too long",
+)
+_TEXT_BYTES = 1_000
+
+
+def kind_of(status: int, *, code: str, message: str) -> FailureKind:
+    """Which kind of refusal a status with this code and message is."""
+    if status in {400, 413, 422}:
+        lowered = message.lower()
+        if code in _CONTEXT_CODES or any(words in lowered for words in _CONTEXT_WORDS):
+            return FailureKind.CONTEXT_LENGTH
+    if status in {400, 403} and code in _POLICY_CODES:
+        return FailureKind.CONTENT_POLICY
+    return FailureKind.STATUS_ERROR
+
+
+def retry_after_s(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds to wait, from `retry-after-ms`, `x-ms-retry-after-ms` or `retry-after` (seconds or a date).
+
+    `now` is the time as epoch seconds, against which a date counts. None where nothing readable is said.
+    """
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        milliseconds = _number(headers.get(name))
+        if milliseconds is not None:
+            return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, moment.timestamp() - now)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def error_body(
+    message: str, *, kind: str = "provider_error", param: str | None = None, code: str | None = None
+) -> bytes:
+    """An error in OpenAI's form."""
+    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def wrap(status: int, body: bytes) -> tuple[str, bytes]:
+    """The message and the body for an error answer that is not in the format, such as a proxy's HTML page."""
+    text = body[:_TEXT_BYTES].decode(errors="replace").strip()
+    message = text or f"the provider answered {status} without a body"
+    return message, error_body(message)

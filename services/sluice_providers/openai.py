@@ -1,0 +1,231 @@
+"""OpenAI's wire format, and that of everything compatible with it: chat completions and embeddings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from sluice_core.usage.model import Usage
+from sluice_core.usage.policy import count, part
+from sluice_providers.adapter import (
+    EmptyError,
+    MalformedError,
+    Outgoing,
+    Refusal,
+    ReportedError,
+    Whole,
+)
+from sluice_providers.assembly import ChatAssembly
+from sluice_providers.errors import error_body, kind_of, wrap
+from sluice_providers.port import Call
+from sluice_providers.sse import Event
+
+_PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings"}
+
+
+class OpenAIAdapter:
+    """Passes bodies through but for the model name; asks every stream for its usage."""
+
+    def outgoing(self, call: Call, document: dict[str, Any]) -> Outgoing:
+        """Put in the provider's model name, a default limit and the request for usage."""
+        target = call.target
+        document["model"] = target.model
+        if call.operation == "chat":
+            self._default_limit(call, document)
+        if call.stream:
+            document["stream"] = True
+            document["stream_options"] = (document.get("stream_options") or {}) | {
+                "include_usage": True
+            }
+        else:
+            document.pop("stream", None)
+            document.pop("stream_options", None)
+        return Outgoing(
+            url=target.base_url.rstrip("/") + _PATHS[call.operation],
+            headers=(("authorization", f"Bearer {target.api_key}"),),
+            content=orjson.dumps(document),
+        )
+
+    @staticmethod
+    def _default_limit(call: Call, document: dict[str, Any]) -> None:
+        limit = call.target.default_max_tokens
+        named = document.get("max_completion_tokens") or document.get("max_tokens")
+        if limit is not None and not named:
+            # OpenAI's reasoning models refuse max_tokens; compatible servers often know nothing else.
+            newer = call.target.provider in {"openai", "azure.ai.openai"}
+            document["max_completion_tokens" if newer else "max_tokens"] = limit
+
+    def whole(self, call: Call, body: bytes) -> Whole:
+        """Read the answer and put in the model name that was asked for."""
+        document = parse_object(body)
+        if document.get("error"):
+            raise _reported(document)
+        rows = document.get("data" if call.operation == "embeddings" else "choices")
+        if not isinstance(rows, list):
+            raise MalformedError("the answer has no list of results")
+        if not rows:
+            raise EmptyError("the answer's list of results is empty")
+        document["model"] = call.target.model_requested
+        try:
+            finish = () if call.operation == "embeddings" else tuple(map(_finish, rows))
+            size = 0 if call.operation == "embeddings" else sum(map(_text_bytes, rows))
+        except (AttributeError, TypeError) as exc:
+            raise MalformedError("the answer's choices are not in the format") from exc
+        return Whole(
+            body=orjson.dumps(document),
+            usage=read_usage(document.get("usage")),
+            finish=finish,
+            output_bytes=size,
+        )
+
+    def stream(self, call: Call, document: Mapping[str, Any]) -> "OpenAIStream":
+        """Begin a stream; its usage is left out where the caller did not ask for it."""
+        options = document.get("stream_options")
+        asked = isinstance(options, dict) and bool(options.get("include_usage"))
+        return OpenAIStream(model=call.target.model_requested, usage_asked=asked)
+
+    def refusal(self, status: int, body: bytes) -> Refusal:
+        """Read `{error: {message, type, param, code}}` and the looser forms of compatible servers."""
+        code, message = "", ""
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            document = None
+        if isinstance(document, dict):
+            code, message = _error_text(document)
+        if isinstance(document, dict) and isinstance(document.get("error"), dict):
+            content = body
+        elif message:
+            content = error_body(message)
+        else:
+            message, content = wrap(status, body)
+        return Refusal(
+            kind=kind_of(status, code=code, message=message),
+            message=message or f"the provider answered {status}",
+            body=content,
+        )
+
+
+class OpenAIStream:
+    """One chat stream in OpenAI's form."""
+
+    def __init__(self, *, model: str, usage_asked: bool) -> None:
+        self._model, self._usage_asked = model, usage_asked
+        self._assembly = ChatAssembly()
+        self._usage: dict[str, Any] | None = None
+        self._ended = False
+
+    @property
+    def done(self) -> bool:
+        """`[DONE]` came, or every choice was finished (some servers leave `[DONE]` out)."""
+        return self._ended or self._assembly.finished
+
+    @property
+    def ended(self) -> bool:
+        """Whether `[DONE]` came, after which nothing can follow."""
+        return self._ended
+
+    @property
+    def usage(self) -> Usage | None:
+        """The last usage reported; where it comes more than once it is cumulative."""
+        return read_usage(self._usage)
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of text so far."""
+        return self._assembly.output_bytes
+
+    def feed(self, event: Event) -> list[bytes]:
+        """Take one event; an error inside the stream raises ReportedError."""
+        if event.data.strip() == b"[DONE]":
+            self._ended = True
+            return []
+        chunk = parse_object(event.data)
+        if chunk.get("error"):
+            raise _reported(chunk)
+        chunk["model"] = self._model
+        usage = chunk.get("usage")
+        if usage:
+            self._usage = usage
+        try:
+            self._assembly.add(chunk)
+        except (AttributeError, TypeError) as exc:
+            raise MalformedError("a chunk is not in the format") from exc
+        if not self._usage_asked:
+            chunk.pop("usage", None)
+            if usage and not chunk.get("choices"):
+                return []
+        return [orjson.dumps(chunk)]
+
+    def whole(self) -> Whole:
+        """The assembled body; usage is always in it."""
+        return Whole(
+            body=orjson.dumps(self._assembly.whole(self._usage)),
+            usage=self.usage,
+            finish=self._assembly.finish,
+            output_bytes=self.output_bytes,
+        )
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A JSON object. Raises EmptyError for nothing at all, MalformedError for anything else."""
+    if not body.strip():
+        raise EmptyError("the answer has no body")
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise MalformedError(f"the answer is not JSON: {exc}") from exc
+    if not isinstance(document, dict):
+        raise MalformedError("the answer is not a JSON object")
+    return document
+
+
+def read_usage(document: object) -> Usage | None:
+    """Usage as OpenAI reports it; None where it is missing or counts nothing."""
+    if not isinstance(document, dict):
+        return None
+    prompt, output = (
+        part(document, "prompt_tokens_details"),
+        part(document, "completion_tokens_details"),
+    )
+    usage = Usage(
+        input_tokens=count(document, "prompt_tokens"),
+        cache_read_tokens=count(prompt, "cached_tokens"),
+        cache_write_tokens=count(prompt, "cache_write_tokens"),
+        input_audio_tokens=count(prompt, "audio_tokens"),
+        output_tokens=count(document, "completion_tokens"),
+        reasoning_tokens=count(output, "reasoning_tokens"),
+        output_audio_tokens=count(output, "audio_tokens"),
+    )
+    # A call that worked used something: all zero is a server that does not count.
+    return usage if usage.input_tokens or usage.output_tokens else None
+
+
+def _finish(choice: dict[str, Any]) -> str:
+    return str(choice.get("finish_reason") or "")
+
+
+def _text_bytes(choice: dict[str, Any]) -> int:
+    message = choice.get("message") or {}
+    texts = [value for value in message.values() if isinstance(value, str)]
+    texts += [str(call.get("function")) for call in message.get("tool_calls") or ()]
+    return sum(len(text.encode(errors="surrogatepass")) for text in texts)
+
+
+def _error_text(document: dict[str, Any]) -> tuple[str, str]:
+    """Code and message of an error document in any of the forms that compatible servers use."""
+    error = document.get("error", document)
+    if isinstance(error, str):
+        return "", error
+    if not isinstance(error, dict):
+        return "", ""
+    code = error.get("code") or error.get("type") or ""
+    message = error.get("message") or error.get("detail") or ""
+    return str(code), message if isinstance(message, str) else orjson.dumps(message).decode()
+
+
+def _reported(document: dict[str, Any]) -> ReportedError:
+    _, message = _error_text(document)
+    error = document["error"]
+    content = orjson.dumps({"error": error}) if isinstance(error, dict) else error_body(str(error))
+    return ReportedError(message or "the provider reported an error", content)

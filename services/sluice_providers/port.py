@@ -1,0 +1,84 @@
+"""What the worker hands to a provider call and what it gets back."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+from sluice_core.jobs.fates import FailureKind
+from sluice_core.usage.model import Usage, UsageSource
+from sluice_schemas.errors import ErrorCode
+
+Operation = Literal["chat", "embeddings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One provider account and model that a call goes to; times in seconds.
+
+    `kind` names the wire format (`openai`, `anthropic`), `provider` the company in OpenTelemetry's
+    `gen_ai.provider.name`. `model` is the provider's name, `model_requested` the caller's.
+    `default_max_tokens` is sent where the job names no limit. `first_byte_timeout_s` runs from the
+    request's last byte to the status, and again from the status to the body's first byte.
+    """
+
+    account: str
+    kind: str
+    provider: str
+    base_url: str
+    api_key: str = field(repr=False)
+    model: str
+    model_requested: str
+    connect_timeout_s: float = 5.0
+    first_byte_timeout_s: float = 120.0
+    between_chunks_timeout_s: float = 60.0
+    total_timeout_s: float = 600.0
+    default_max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One attempt of a job at one target.
+
+    `body` is the request as a JSON object in OpenAI form. `deadline` is how many seconds may pass
+    from the start of the call; the target's total timeout applies besides. `answer_bytes_limit` bounds
+    what is read of the answer, in bytes on the wire after decompression.
+    """
+
+    job_id: UUID
+    attempt: int
+    operation: Operation
+    body: bytes
+    stream: bool
+    target: Target
+    deadline: float
+    answer_bytes_limit: int
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How one call ended; `failure` is None where it succeeded.
+
+    `status` and `request_id` are the provider's. `body` is a success in OpenAI form under the model name
+    that was asked for, or the provider's error in OpenAI's error form; None where neither is whole.
+    `usage` is what the call used: reported, or else estimated once a 2xx had begun; None where nothing
+    can have been billed or nobody knows. `sent` says that the whole request had left: a
+    timeout or deadline without it costs nothing. `deltas` counts the chunks handed out, `finish` holds
+    each choice's finish reason, `warnings` names what the provider's format could not carry.
+    """
+
+    failure: FailureKind | None
+    code: ErrorCode | None
+    message: str
+    status: int | None
+    request_id: str | None
+    body: bytes | None
+    usage: Usage | None
+    usage_source: UsageSource
+    retry_after_s: float | None
+    deltas: int
+    sent: bool
+    provider_ms: int
+    first_byte_ms: int | None
+    finish: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
