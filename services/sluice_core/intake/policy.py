@@ -39,6 +39,8 @@ from sluice_schemas.errors import ErrorCode
 from sluice_schemas.identity import body_hash, id_by_event, id_by_key, id_by_record
 from sluice_schemas.jobs import DEFAULT_ATTEMPTS
 
+__all__ = ["IntakePolicy", "KeyRing", "read_record"]
+
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _NO_TAGS: Final[dict[str, str]] = {}
 

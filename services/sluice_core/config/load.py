@@ -1,0 +1,152 @@
+"""Reading `sluice.yaml`: one pass, every problem in one list, each with its line."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from sluice_core.config.document import Document, Path, Problem, read_document
+from sluice_core.config.model import Config, Section
+from sluice_core.config.references import check_references, suggestion
+from sluice_platform.errors import StartupError
+
+DEFAULT_SOURCE: Final = "sluice.yaml"
+
+
+class ConfigError(StartupError):
+    """A configuration cannot be used; `problems` are lines of `file:line: path: what to write`."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+def load_config(path: pathlib.Path | str, environ: Mapping[str, str] | None = None) -> Config:
+    """Read a file; `environ` holds what `${NAME}` stands for (default: the process's).
+
+    Raises ConfigError with every problem found.
+    """
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+    except OSError as exc:
+        raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError([f"{path}: is not UTF-8"]) from exc
+    return parse_config(text, os.environ if environ is None else environ, source=str(path))
+
+
+def parse_config(text: str, environ: Mapping[str, str], *, source: str = DEFAULT_SOURCE) -> Config:
+    """Read a text; raises ConfigError with every problem found. An empty text is all defaults."""
+    document = read_document(text, environ)
+    problems = list(document.problems)
+    config = None
+    if document.data is not None and not isinstance(document.data, dict):
+        problems.append(Problem(path=(), message="a configuration is a mapping of sections"))
+    elif not problems or document.data is not None:
+        try:
+            config = Config.model_validate(_without_nulls(document.data or {}))
+        except ValidationError as exc:
+            problems += _described(exc)
+    if config is not None:
+        problems += check_references(config)
+    if problems or config is None:
+        raise ConfigError(_lines(problems, document, source))
+    return config
+
+
+def _without_nulls(data: dict[str, Any]) -> dict[str, Any]:
+    """A section written as `tenants:` with nothing under it is the section's default."""
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def _lines(problems: list[Problem], document: Document, source: str) -> list[str]:
+    placed = sorted(
+        {
+            (document.line_of(problem.path), _dotted(problem.path), problem.message): None
+            for problem in problems
+        }
+    )
+    return [
+        f"{source}:{line}: {path}: {message}" if path else f"{source}:{line}: {message}"
+        for line, path, message in placed
+    ]
+
+
+def _dotted(path: Path) -> str:
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part:
+            text += f".{part}" if text else part
+    return text
+
+
+def _described(invalid: ValidationError) -> list[Problem]:
+    errors = invalid.errors(include_url=False)
+    paths = [error["loc"] for error in errors]
+
+    def follows(error: ErrorDetails) -> bool:
+        # A list whose items are wrong is counted as too short as well.
+        loc = error["loc"]
+        inside = any(path[: len(loc)] == loc and len(path) > len(loc) for path in paths)
+        return error["type"] == "too_short" and inside
+
+    return [_problem(error) for error in errors if not follows(error)]
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    path: Path = tuple(error["loc"])
+    if path and path[-1] == "[key]":
+        return Problem(path=path[:-1], message=f"not a usable name: {_reason(error)}")
+    if error["type"] == "extra_forbidden":
+        known = _settings_at(path[:-1])
+        return Problem(path=path, message=f"no such setting{suggestion(str(path[-1]), known)}")
+    if error["type"] == "missing":
+        return Problem(path=path, message="is missing")
+    return Problem(path=path, message=_reason(error))
+
+
+def _reason(error: ErrorDetails) -> str:
+    reason = error["msg"].removeprefix("Value error, ")
+    return reason[:1].lower() + reason[1:]
+
+
+def _settings_at(path: Path) -> list[str]:
+    """The names of the settings that the section at a path has."""
+    annotation: Any = Config
+    for part in path:
+        annotation = _inside(annotation, part)
+    if not _is_section(annotation):
+        return []
+    return [info.alias or name for name, info in annotation.model_fields.items()]
+
+
+def _inside(annotation: Any, part: str | int) -> Any:
+    """The type of what stands under a name or an index."""
+    if _is_section(annotation):
+        for name, info in annotation.model_fields.items():
+            if part in {name, info.alias}:
+                return _section_of(info.annotation)
+        return None
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return _section_of(arguments[1])
+    return _section_of(arguments[0]) if arguments else None
+
+
+def _section_of(annotation: Any) -> Any:
+    """The section in an optional or annotated type; other types as they are."""
+    if get_origin(annotation) in {dict, tuple} or _is_section(annotation):
+        return annotation
+    for argument in get_args(annotation):
+        if _is_section(argument) or get_origin(argument) in {dict, tuple}:
+            return argument
+    return annotation
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)

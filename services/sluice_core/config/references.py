@@ -1,0 +1,119 @@
+"""What one value of a configuration says about another: references, reserved names, order."""
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+
+from sluice_core.config.document import Path, Problem
+from sluice_core.config.model import Config, IntakeTopic, TenantConfig
+from sluice_schemas.base import UNALLOCATED
+from sluice_schemas.topics import Topics
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`; did you mean "x"?` where a known name is close, else what there is to choose from."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; there are: {', '.join(names[:12])}" if names else "; there are none"
+
+
+def check_references(config: Config) -> list[Problem]:
+    """Everything wrong between the values of a configuration whose single values are right."""
+    topics = Topics(prefix=config.kafka.prefix)
+    return [
+        *_models(config),
+        *_tenants(config, topics),
+        *_intake(config, topics),
+        *_order(config),
+    ]
+
+
+def _missing(path: Path, what: str, name: str, known: Iterable[str]) -> Problem:
+    return Problem(path=path, message=f'no {what} "{name}"{suggestion(name, known)}')
+
+
+def _models(config: Config) -> Iterator[Problem]:
+    for name, model in config.models.items():
+        path: Path = ("models", name)
+        if not name or "\x00" in name or len(name.encode()) > 256:
+            yield Problem(path=path, message="a model's name has 1 to 256 bytes")
+        for index, target in enumerate(model.targets):
+            if target.account not in config.providers:
+                here = (*path, "targets", index, "account")
+                yield _missing(here, "provider", target.account, config.providers)
+
+
+def _tenants(config: Config, topics: Topics) -> Iterator[Problem]:
+    read = {topic.name for topic in config.intake.topics}
+    for name, tenant in config.tenants.items():
+        path: Path = ("tenants", name)
+        yield from _reserved_names(path, tenant)
+        for project, settings in tenant.projects.items():
+            if settings.team is not None and settings.team not in tenant.teams:
+                here = (*path, "projects", project, "team")
+                yield _missing(here, "team", settings.team, tenant.teams)
+        for index, topic in enumerate(tenant.reply_topics):
+            here = (*path, "reply_topics", index)
+            if topic != topics.replies(name) and topics.is_reserved(topic):
+                yield Problem(path=here, message=f'"{topic}" is a topic of the gateway itself')
+            elif topic in read:
+                yield Problem(path=here, message=f'"{topic}" is read for jobs (intake.topics)')
+
+
+def _reserved_names(path: Path, tenant: TenantConfig) -> Iterator[Problem]:
+    message = f'"{UNALLOCATED}" stands for jobs that name none; choose another name'
+    for section, names in (("teams", tenant.teams), ("projects", tenant.projects)):
+        if UNALLOCATED in names:
+            yield Problem(path=(*path, section, UNALLOCATED), message=message)
+    for project, settings in tenant.projects.items():
+        if UNALLOCATED in settings.apps:
+            here = (*path, "projects", project, "apps", UNALLOCATED)
+            yield Problem(path=here, message=message)
+
+
+def _intake(config: Config, topics: Topics) -> Iterator[Problem]:
+    unsigned = config.intake.unsigned_tenant
+    if unsigned is not None and unsigned not in config.tenants:
+        yield _missing(("intake", "unsigned"), "tenant", unsigned, config.tenants)
+    seen: set[str] = set()
+    for index, topic in enumerate(config.intake.topics):
+        path: Path = ("intake", "topics", index)
+        if topics.is_reserved(topic.name):
+            message = f'"{topic.name}" is a topic of the gateway itself'
+            yield Problem(path=(*path, "name"), message=message)
+        if topic.name in seen:
+            yield Problem(path=(*path, "name"), message=f'"{topic.name}" is listed twice')
+        seen.add(topic.name)
+        tenant = config.tenants.get(topic.tenant)
+        if tenant is None:
+            yield _missing((*path, "tenant"), "tenant", topic.tenant, config.tenants)
+        else:
+            yield from _topic_names(path, topic, tenant)
+
+
+def _topic_names(path: Path, topic: IntakeTopic, tenant: TenantConfig) -> Iterator[Problem]:
+    if topic.team is not None and topic.team not in tenant.teams:
+        yield _missing((*path, "team"), "team", topic.team, tenant.teams)
+    project = tenant.projects.get(topic.project) if topic.project is not None else None
+    if topic.project is not None and project is None:
+        yield _missing((*path, "project"), "project", topic.project, tenant.projects)
+    if topic.app is not None and (project is None or topic.app not in project.apps):
+        apps = project.apps if project is not None else ()
+        yield _missing((*path, "app"), "app", topic.app, apps)
+    if project is not None and topic.team is not None and project.team != topic.team:
+        message = f'project "{topic.project}" is not of team "{topic.team}"'
+        yield Problem(path=(*path, "project"), message=message)
+
+
+def _order(config: Config) -> Iterator[Problem]:
+    kept = config.retention
+    for name, shorter in (("jobs", kept.jobs), ("results", kept.results)):
+        if kept.idempotency < shorter:
+            message = f"is shorter than retention.{name}: a replay would pay again"
+            yield Problem(path=("retention", "idempotency"), message=message)
+    for name in ("realtime", "standard", "bulk", "bytes"):
+        marks = getattr(config.worker.backlog, name)
+        if marks.low >= marks.high:
+            path = ("worker", "backlog", name, "low")
+            yield Problem(path=path, message="must be below high")
