@@ -98,7 +98,7 @@ class Facts:
         return cls(**values)
 
 
-_ABSENT: Final = (None, "", False, {}, ())
+_ABSENT: Final[tuple[object, ...]] = (None, "", False, {}, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

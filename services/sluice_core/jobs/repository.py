@@ -1,8 +1,6 @@
 """The ledger's statements on jobs: each method is one autocommit statement on one micro-batch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,130 +11,21 @@ from sluice_core.jobs.model import (
     AbandonedReading,
     Facts,
     Job,
-    Lane,
     OpenAttempt,
-    Outcome,
     State,
 )
 from sluice_core.jobs.policy import MAX_DEATHS, Admission, Begin, Settle
-from sluice_core.usage.model import UsageRow
-from sluice_schemas.classes import JobClass
+from sluice_core.jobs.writes import (
+    Admitted,
+    DeadLetterEntry,
+    Entry,
+    Intent,
+    Settled,
+    Settlement,
+)
 
 POISON: Final = ("21", "22", "23", "54")
 """SQLSTATE classes that one bad row of a batch causes: the batch is bisected."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One record on its way into the ledger: a job, or a rejection with its result.
-
-    `state` is what is asked for: PARKED, OWNED by the caller, or REJECTED. Times are epoch seconds.
-    """
-
-    id: UUID
-    record_id: UUID
-    body_hash: bytes
-    lane: int
-    state: State
-    max_attempts: int
-    retry_unknown: bool
-    streams: bool
-    rerun: bool
-    due_at: float
-    deadline: float
-    run: int | None
-    facts: Facts
-    body: bytes
-    requester: bytes
-    ce_id: UUID | None = None
-    result: bytes = b""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetterEntry:
-    """A record that could not be a job: where it came from, and what goes to the dead letters."""
-
-    record_id: UUID
-    topic: str
-    partition: int
-    offset: int
-    code: str
-    message: str
-    to_topic: str
-    key: bytes | None
-    headers: bytes
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """Per entry what became of it: the verdict, and for admitted ones row, execution, attempts before."""
-
-    verdicts: Sequence[Admission]
-    rows: Sequence[int | None]
-    executions: Sequence[int]
-    attempts: Sequence[int]
-    day: date
-    outbox: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
-    """An attempt about to be made; `worst_nano` is what it may cost at most, in nano-dollars."""
-
-    row: int
-    day: date
-    account: str
-    provider_model: str
-    worst_nano: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """One job's next state after an attempt, or without one (`outcome` None).
-
-    `state` is terminal, RETRY_WAIT with `run_at` (epoch seconds), or None: the job was answered
-    before and only its attempt ends now. `result` and `ce_id` belong to a terminal state; `held_nano`
-    is the money of an unknown outcome, `input_nano` the input's part of it.
-    """
-
-    row: int
-    day: date
-    attempt: int
-    state: State | None
-    outcome: Outcome | None
-    run_at: float | None = None
-    death: bool = False
-    code: str | None = None
-    status: int | None = None
-    provider_request_id: str | None = None
-    usage: UsageRow | None = None
-    held_nano: int | None = None
-    input_nano: int | None = None
-    ce_id: UUID | None = None
-    result: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """Per settlement its verdict; the outbox rows written as (id, kind, job row), and when."""
-
-    verdicts: Sequence[Settle]
-    events: Sequence[tuple[int, int, int]]
-    recorded_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
-    """What a heartbeat brings back; `known` False: this incarnation was declared dead."""
-
-    known: bool
-    cancels: Sequence[int]
-    keys_version: int
-    config_version: int
-
-
-_FIELDS = "job, uuid, day, lane, run, was, attempt, first_attempt, max_attempts, deaths, execution, retry_unknown, streams, cancel, due_at, deadline, admitted_at, body, facts, requester"
 
 
 def job_of(row: Mapping[str, Any]) -> Job:
@@ -289,7 +178,7 @@ class JobRepository:
     ) -> list[Job]:
         """Take parked rows after each lane's cursor (lane, due_at, row), and due retries of these lanes."""
         rows = await self._pool.fetch(
-            f"select {_FIELDS} from sluice.claim_v1($1, $2, $3, $4, $5, true)",
+            "select * from sluice.claim_v1($1, $2, $3, $4, $5, true)",
             self.incarnation,
             cursors,
             per_lane,
@@ -301,7 +190,7 @@ class JobRepository:
     async def claim_ending(self, limit: int) -> list[Job]:
         """Take rows nobody owns that are cancelled or past due, in any lane. Their bodies stay behind."""
         rows = await self._pool.fetch(
-            f"select {_FIELDS} from sluice.claim_ending_v1($1, $2)", self.incarnation, limit
+            "select * from sluice.claim_ending_v1($1, $2)", self.incarnation, limit
         )
         return [job_of(row) for row in rows]
 
@@ -345,8 +234,7 @@ class JobRepository:
     ) -> list[Abandoned]:
         """Rows to settle in their dead owner's name. `alive`: by the calling lease, `alive_owned`: by the owned one."""
         rows = await self._pool.fetch(
-            f"select {_FIELDS}, owner, account, provider_model, worst_nano, started_at"
-            " from sluice.left_calling_v1($1, $2, $3, $4)",
+            "select * from sluice.left_calling_v1($1, $2, $3, $4)",
             alive,
             alive_owned,
             MAX_DEATHS,
@@ -396,81 +284,3 @@ def _open_attempt(row: Mapping[str, Any]) -> OpenAttempt:
         worst_nano=row["worst_nano"],
         started_at=row["started_at"],
     )
-
-
-class NameRepository:
-    """The rows that names stand for: lanes, runs, users. Looked up once, remembered in the process."""
-
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
-
-    async def lanes(self) -> list[Lane]:
-        """Every lane there is."""
-        rows = await self._pool.fetch("select * from sluice.lanes order by id")
-        return [
-            Lane(
-                id=row["id"],
-                job_class=JobClass(row["class"]),
-                pool=row["pool"],
-                tenant=row["tenant"],
-                project=row["project"],
-                model=row["model"],
-            )
-            for row in rows
-        ]
-
-    async def ensure_lane(
-        self, job_class: JobClass, pool: str, tenant: str, project: str, model: str
-    ) -> int:
-        """The lane of this combination, made if new."""
-        lane: int = await self._ensure(
-            "sluice.lanes (class, pool, tenant, project, model) values ($1, $2, $3, $4, $5)",
-            "sluice.lanes where class = $1 and pool = $2 and tenant = $3 and project = $4 and model = $5",
-            job_class,
-            pool,
-            tenant,
-            project,
-            model,
-        )
-        return lane
-
-    async def ensure_run(self, tenant: str, name: str) -> int:
-        """The run of this name, made if new."""
-        run: int = await self._ensure(
-            "sluice.runs (tenant, name) values ($1, $2)",
-            "sluice.runs where tenant = $1 and name = $2",
-            tenant,
-            name,
-        )
-        return run
-
-    async def pseudonym_key(self, tenant: str, fresh: bytes) -> bytes:
-        """The tenant's key for user pseudonyms; `fresh` becomes it where there is none."""
-        await self._pool.execute(
-            "insert into sluice.pseudonym_keys (tenant, key) values ($1, $2) on conflict do nothing",
-            tenant,
-            fresh,
-        )
-        key: bytes = await self._pool.fetchval(
-            "select key from sluice.pseudonym_keys where tenant = $1", tenant
-        )
-        return key
-
-    async def ensure_user(self, tenant: str, user_id: str, user: str) -> None:
-        """Remember whom a pseudonym stands for."""
-        await self._pool.execute(
-            'insert into finance.users (tenant, user_id, "user") values ($1, $2, $3) on conflict do nothing',
-            tenant,
-            user_id,
-            user,
-        )
-
-    async def _ensure(self, insert: str, select: str, *values: Any) -> Any:
-        found = await self._pool.fetchval(f"select id from {select}", *values)
-        if found is None:
-            found = await self._pool.fetchval(
-                f"insert into {insert} on conflict do nothing returning id", *values
-            )
-        if found is None:  # another process was first
-            found = await self._pool.fetchval(f"select id from {select}", *values)
-        return found

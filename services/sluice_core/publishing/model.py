@@ -6,6 +6,7 @@ from uuid import UUID
 from sluice_schemas.topics import Topics
 
 Headers = list[tuple[str, bytes]]
+"""Names and values in order; of a dead letter a value may be null, as its record had it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +44,12 @@ class Origin:
     def source(self) -> bytes:
         """The `ce_source` of every event."""
         return f"/sluicegate/{self.cell}".encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """One outbox row and the messages it stands for; `job` is set where they answer one."""
+
+    id: int
+    messages: tuple[Message, ...]
+    job: int | None = None

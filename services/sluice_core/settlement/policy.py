@@ -5,7 +5,7 @@ from uuid import UUID
 import orjson
 
 from sluice_core.jobs.model import Job, Outcome, State
-from sluice_core.jobs.repository import Settlement
+from sluice_core.jobs.writes import Settlement
 from sluice_core.settlement.model import Priced, Problem, Report
 from sluice_core.usage.model import NOTHING
 from sluice_core.usage.row import UsageRow

@@ -1,0 +1,1 @@
+"""Whose turn it is: which class gets the next slot."""

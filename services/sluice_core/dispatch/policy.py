@@ -1,0 +1,47 @@
+"""Pure: which class the next free slot goes to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sluice_schemas.classes import JobClass
+
+DEFAULT_WEIGHTS: Final = {JobClass.REALTIME: 0.5, JobClass.STANDARD: 0.3, JobClass.BULK: 0.2}
+DEFAULT_MINIMUM: Final = {JobClass.REALTIME: 0.5, JobClass.STANDARD: 0.1, JobClass.BULK: 0.1}
+HEADROOM: Final = {JobClass.REALTIME: 1.0, JobClass.STANDARD: 0.95, JobClass.BULK: 0.8}
+"""Share of the slots up to which a class may fill them; the rest stays free for the classes above."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """How slots are shared between classes that wait; each mapping is a share of all slots."""
+
+    weights: Mapping[JobClass, float] = field(default_factory=lambda: DEFAULT_WEIGHTS)
+    minimum: Mapping[JobClass, float] = field(default_factory=lambda: DEFAULT_MINIMUM)
+    headroom: Mapping[JobClass, float] = field(default_factory=lambda: HEADROOM)
+
+
+def next_class(
+    waiting: Mapping[JobClass, int], running: Mapping[JobClass, int], *, slots: int, shares: Shares
+) -> JobClass | None:
+    """The class whose job starts next; None where no waiting class may take a slot.
+
+    Of the waiting classes that are within their headroom, or below their reserved minimum, the one that
+    holds least for its weight. So no class starves, and free slots are lent but for the headroom.
+    """
+    total = sum(running.values())
+    if total >= slots:
+        return None
+    best: JobClass | None = None
+    best_load = 0.0
+    for job_class, count in waiting.items():
+        if not count:
+            continue
+        held = running[job_class]
+        within = total < shares.headroom[job_class] * slots
+        if not within and held >= max(1.0, shares.minimum[job_class] * slots):
+            continue
+        load = held / shares.weights[job_class]
+        if best is None or load < best_load:
+            best, best_load = job_class, load
+    return best

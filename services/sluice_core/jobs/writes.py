@@ -1,0 +1,110 @@
+"""What goes into the hot statements and what comes back: one value a row of a micro-batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from uuid import UUID
+
+from sluice_core.jobs.model import Facts, Outcome, State
+from sluice_core.jobs.policy import Admission, Settle
+from sluice_core.usage.row import UsageRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One record on its way into the ledger: a job, or a rejection with its result.
+
+    `state` is what is asked for: PARKED, OWNED by the caller, or REJECTED. Times are epoch seconds.
+    """
+
+    id: UUID
+    record_id: UUID
+    body_hash: bytes
+    lane: int
+    state: State
+    max_attempts: int
+    retry_unknown: bool
+    streams: bool
+    rerun: bool
+    due_at: float
+    deadline: float
+    run: int | None
+    facts: Facts
+    body: bytes
+    requester: bytes
+    ce_id: UUID | None = None
+    result: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterEntry:
+    """A record that could not be a job: where it came from, and what goes to the dead letters."""
+
+    record_id: UUID
+    topic: str
+    partition: int
+    offset: int
+    code: str
+    message: str
+    to_topic: str
+    key: bytes | None
+    headers: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """Per entry what became of it: the verdict, and for admitted ones row, execution, attempts before."""
+
+    verdicts: Sequence[Admission]
+    rows: Sequence[int | None]
+    executions: Sequence[int]
+    attempts: Sequence[int]
+    day: date
+    outbox: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """An attempt about to be made; `worst_nano` is what it may cost at most, in nano-dollars."""
+
+    row: int
+    day: date
+    account: str
+    provider_model: str
+    worst_nano: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """One job's next state after an attempt, or without one (`outcome` None).
+
+    `state` is terminal, RETRY_WAIT with `run_at` (epoch seconds), or None: the job was answered
+    before and only its attempt ends now. `result` and `ce_id` belong to a terminal state; `held_nano`
+    is the money of an unknown outcome, `input_nano` the input's part of it.
+    """
+
+    row: int
+    day: date
+    attempt: int
+    state: State | None
+    outcome: Outcome | None
+    run_at: float | None = None
+    death: bool = False
+    code: str | None = None
+    status: int | None = None
+    provider_request_id: str | None = None
+    usage: UsageRow | None = None
+    held_nano: int | None = None
+    input_nano: int | None = None
+    ce_id: UUID | None = None
+    result: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Per settlement its verdict; the outbox rows written as (id, kind, job row), and when."""
+
+    verdicts: Sequence[Settle]
+    events: Sequence[tuple[int, int, int]]
+    recorded_at: float

@@ -1,0 +1,1 @@
+"""Which processes live, and the beats that say so."""
