@@ -1,0 +1,1 @@
+"""What a call costs: prices resolved once, charges in whole nano-dollars."""

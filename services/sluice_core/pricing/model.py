@@ -1,0 +1,99 @@
+"""Prices and charges as values: rates are exact integers, money is whole nano-dollars."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+RATE_SCALE = 10**18
+"""A rate is held as dollars × this, so that every published price (up to 18 decimals) is an exact integer."""
+
+UNPRICED = "unpriced"
+"""The price version of an entry that no price is known for; policy decides what such a target may do."""
+
+MeterName = Literal[
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "input_audio_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "output_audio_tokens",
+    "requests",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A rate that applies to calls with more than `above` input tokens; `scaled` is dollars × RATE_SCALE.
+
+    `divisor` turns quantity × scaled into nano-dollars, `unit_price_usd` is the price of one unit, exactly.
+    """
+
+    above: int
+    scaled: int
+    divisor: int
+    unit_price_usd: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """What one meter costs: its bands, lowest first; the first has `above` = -1."""
+
+    meter: MeterName
+    unit: str
+    bands: tuple[Band, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceEntry:
+    """What one model costs now; to be resolved again at `valid_until` (None: no change is known).
+
+    A meter without a rate of its own is counted under the one that includes it: cached input under input,
+    reasoning under output.
+    """
+
+    provider: str
+    model: str
+    rates: tuple[Rate, ...]
+    price_version: str
+    valid_until: datetime | None = None
+
+    @property
+    def priced(self) -> bool:
+        """Whether any price is known."""
+        return self.price_version != UNPRICED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceOverride:
+    """Configured prices in dollars per million tokens; they replace the catalogue's as a whole.
+
+    Cached input and cache writes cost what input costs where they are not named.
+    """
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """One line of a charge, as a FOCUS row has it: quantity × unit price, rounded once."""
+
+    meter: MeterName
+    quantity: int
+    unit: str
+    unit_price_usd: str
+    cost_nano: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What a call cost; `cost_nano` is the sum of its meters."""
+
+    cost_nano: int
+    meters: tuple[Meter, ...]
+    price_version: str
