@@ -215,24 +215,36 @@ class EmbeddedPostgres:
         give(handed_over, account)
         arguments: list[str | Path] = ["-D", fresh, "-U", SUPERUSER, f"--pwfile={handed_over}"]
         arguments += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
-        done = subprocess.run(  # noqa: S603 - the program of the wheel or of the caller
-            [programs / "initdb", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self.data_dir,
-            env=_environment(),
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
-        )
+        done = self._run_initdb([programs / "initdb", *arguments], account)
         with self.log.open("a", encoding="utf-8") as log:
             log.write(done.stdout + done.stderr)
         if done.returncode != 0:
             raise ServerFailed("initdb could not make a new PostgreSQL cluster", self.log)
         handed_over.replace(self._password_file)
         fresh.rename(self._cluster)
+
+    def _run_initdb(
+        self, command: list[str | Path], account: Account | None
+    ) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(  # noqa: S603 - the program of the wheel or of the caller
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=self.data_dir,
+                env=_environment(),
+                user=account.uid if account else None,
+                group=account.gid if account else None,
+                extra_groups=[] if account else None,
+            )
+        except OSError as exc:
+            who = f"the account {account.name}" if account else "this account"
+            raise BinariesMissing(
+                f"{who} cannot run {command[0]}: {exc.strerror}. Make its directory readable, or "
+                "name another one."
+            ) from exc
 
     def _clear_stale_pid_file(self) -> None:
         """Removes the pid file of a killed server.

@@ -34,7 +34,7 @@ class Process:
 
     The command has its own session, so the terminal's Ctrl-C does not reach it. Standard output
     and error are appended to `log`. Constructing it starts it; a command that cannot be executed
-    raises DevstackError. `keep_open` are descriptors that the command inherits.
+    raises DevstackError. Keep the object: letting go of it stops the command. `keep_open` are descriptors that the command inherits.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Process:
         if status is None:
             return None
         self._release()
-        return 128 - status if status > 128 else status
+        return 128 - status if 128 < status <= 128 + signal.NSIG else status
 
     def kill(self) -> None:
         """SIGKILL, as the machine's own out-of-memory killer would."""
