@@ -10,7 +10,7 @@ from sluice_core.usage.policy import count, part
 from sluice_providers.adapter import MalformedError, ReportedError, Whole
 from sluice_providers.assembly import ChatAssembly
 from sluice_providers.errors import error_body
-from sluice_providers.openai import parse_object
+from sluice_providers.openai import parse_object, text_bytes
 from sluice_providers.sse import Event
 
 _FINISH = {
@@ -100,7 +100,7 @@ def translate(body: bytes, *, model: str) -> Whole:
     reported_usage = openai_usage(usage)
     if reported_usage is not None:
         answer["usage"] = reported_usage
-    size = len(orjson.dumps(message))
+    size = text_bytes(message)
     return Whole(body=orjson.dumps(answer), usage=usage, finish=(finish,), output_bytes=size)
 
 

@@ -255,7 +255,8 @@ class _Attempt:
         if usage.output_tokens < guess.output_tokens:
             usage = replace(usage, output_tokens=guess.output_tokens)
             return self._answer(kind, message, body=body, usage=usage)
-        return self._answer(kind, message, body=body, usage=usage, reported=True)
+        reported = reader is not None and reader.done
+        return self._answer(kind, message, body=body, usage=usage, reported=reported)
 
     def _estimate(self, output_bytes: int) -> Usage:
         return estimate(self._request, output_bytes=output_bytes)

@@ -68,7 +68,11 @@ class OpenAIAdapter:
         document["model"] = call.target.model_requested
         try:
             finish = () if call.operation == "embeddings" else tuple(map(_finish, rows))
-            size = 0 if call.operation == "embeddings" else sum(map(_text_bytes, rows))
+            size = (
+                0
+                if call.operation == "embeddings"
+                else sum(text_bytes(row.get("message") or {}) for row in rows)
+            )
         except (AttributeError, TypeError) as exc:
             raise MalformedError("the answer's choices are not in the format") from exc
         return Whole(
@@ -205,8 +209,8 @@ def _finish(choice: dict[str, Any]) -> str:
     return str(choice.get("finish_reason") or "")
 
 
-def _text_bytes(choice: dict[str, Any]) -> int:
-    message = choice.get("message") or {}
+def text_bytes(message: dict[str, Any]) -> int:
+    """The size of a message's text and tool calls, for an estimate."""
     texts = [value for value in message.values() if isinstance(value, str)]
     texts += [str(call.get("function")) for call in message.get("tool_calls") or ()]
     return sum(len(text.encode(errors="surrogatepass")) for text in texts)

@@ -4,13 +4,13 @@ The formula, so that a test can compute a cost by itself:
 
 - input tokens = ceil(UTF-8 bytes of all message texts, system prompt and tool results included, / 4),
   plus 40 for each image or other medium; for embeddings the same over the inputs;
-- the answer is `You said: ` and the first 400 characters of the last user message, or, with `words=N`,
-  `word1 … wordN`, or, with `size=N`, N times `x`;
+- the answer is `You said: ` and the first 400 characters of the last user message or tool result, or, with
+  `words=N`, `word1 … wordN`, or, with `size=N`, N times `x`;
 - output tokens = white-space separated words of the answer × choices, plus `reasoning=N`; for a tool call
   the words of its name and arguments;
 - a limit on output tokens cuts the answer after that many words (stop reason `length` or `max_tokens`).
 
-A line `call:NAME {json}` in the last user message calls the tool NAME, if the request has it; several lines
+A line `call:NAME {json}` in that message calls the tool NAME, if the request has it; several lines
 call several tools.
 """
 
@@ -27,7 +27,7 @@ _CALL = re.compile(r"^call:([\w-]+)[ \t]*(\{.*\})?[ \t]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """The counted part of a request: bytes of text, media, and the last user message."""
+    """The counted part of a request: bytes of text, media, and what was said last."""
 
     text_bytes: int
     media: int
@@ -56,13 +56,23 @@ def read_prompt(messages: Iterable[Mapping[str, Any]], *extra: object) -> Prompt
         for text, medium in _parts(content):
             size, media = size + len(text.encode()), media + medium
     for message in messages:
-        texts = []
-        for text, medium in _parts(message.get("content")):
-            texts.append(text)
+        content = message.get("content")
+        for text, medium in _parts(content):
             size, media = size + len(text.encode()), media + medium
-        if message.get("role") == "user" and any(texts):
-            last = "\n".join(texts)
+        if message.get("role") in {"user", "tool"}:
+            last = _said(content) or last
     return Prompt(text_bytes=size, media=media, last=last)
+
+
+def _said(content: object) -> str:
+    """What the user says; in a message of tool results alone, the last of them."""
+    if not isinstance(content, list):
+        return "".join(text for text, _ in _parts(content))
+    results = [part for part in content if isinstance(part, dict) and "tool_use_id" in part]
+    spoken = [text for text, _ in _parts([part for part in content if part not in results])]
+    if not any(spoken) and results:
+        spoken = [text for text, _ in _parts(results[-1:])]
+    return "\n".join(filter(None, spoken))
 
 
 def _parts(content: object) -> Iterable[tuple[str, int]]:

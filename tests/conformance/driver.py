@@ -1,0 +1,91 @@
+"""The mock provider's process as tests see it, and calls against it."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import orjson
+
+from sluice_providers.calls import call
+from sluice_providers.http import Transport
+from sluice_providers.port import Answer, Call, Target
+
+
+class Mock:
+    """The mock provider's process as tests see it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = httpx.Client(base_url=url)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def requests(self, job: str = "") -> list[dict[str, Any]]:
+        rows = self._http.get("/_mock/requests").json()
+        return [row for row in rows if not job or row["job"] == job]
+
+    def counts(self) -> dict[str, int]:
+        return self._http.get("/_mock/counts").json()
+
+    def add_rule(self, **rule: Any) -> int:
+        return self._http.post("/_mock/rules", json=rule).raise_for_status().json()["id"]
+
+    def remove_rule(self, number: int) -> None:
+        self._http.delete(f"/_mock/rules/{number}").raise_for_status()
+
+
+class Calls:
+    """Makes calls of one wire format against one base URL."""
+
+    def __init__(self, transport: Transport, kind: str, base_url: str) -> None:
+        self.transport, self.kind, self.base_url = transport, kind, base_url
+        self.chunks: list[dict[str, Any]] = []
+        self.job = UUID(int=0)
+
+    def build(
+        self, *, behaviour: str = "", stream: bool = False, operation: Any = "chat", **options: Any
+    ) -> Call:
+        self.job = uuid4()
+        body = {"model": "fast", **options.pop("body", {})}
+        if operation == "chat":
+            body.setdefault(
+                "messages", [{"role": "user", "content": options.pop("prompt", "hello there")}]
+            )
+        limits = {
+            "answer_bytes_limit": options.pop("limit", 32_000_000),
+            "deadline": options.pop("deadline", 20.0),
+        }
+        name = options.pop("model", "gpt-4o-mini" if self.kind == "openai" else "claude-sonnet-4-5")
+        target = Target(
+            account="mock",
+            kind=self.kind,
+            provider=self.kind,
+            base_url=options.pop("base_url", self.base_url),
+            api_key="sk-secret",
+            model=f"{name}@{behaviour}" if behaviour else name,
+            model_requested="fast",
+            **{
+                "connect_timeout_s": 5.0,
+                "first_byte_timeout_s": 10.0,
+                "between_chunks_timeout_s": 10.0,
+            }
+            | options,
+        )
+        return Call(
+            job_id=self.job,
+            attempt=1,
+            operation=operation,
+            body=orjson.dumps(body),
+            stream=stream,
+            target=target,
+            **limits,
+        )
+
+    async def __call__(self, **options: Any) -> Answer:
+        self.chunks = []
+        return await call(
+            self.build(**options),
+            transport=self.transport,
+            on_chunks=lambda chunks: self.chunks.extend(map(orjson.loads, chunks)),
+        )
