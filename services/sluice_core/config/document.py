@@ -10,7 +10,6 @@ import yaml
 Path = tuple[str | int, ...]
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_MAX_DEPTH: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +67,30 @@ class _Reader:
         self._loader = loader
         self._environ = environ
         self._document = document
+        self._open: set[int] = set()
 
     def value(self, node: yaml.Node, path: Path) -> Any:
         """The data of a node; its line is noted first, so that a fault can name it."""
         self._document.lines.setdefault(path, node.start_mark.line + 1)
-        if len(path) > _MAX_DEPTH:
-            self._fault(path, "nested too deeply")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        if id(node) in self._open:
+            self._fault(path, "refers to itself")
             return None
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, path)
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-        data = self._loader.construct_object(node)
+        finally:
+            self._open.remove(id(node))
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        try:
+            data = self._loader.construct_object(node)
+        except ValueError as exc:
+            self._fault(path, f"not a value: {exc}")
+            return None
         return self._expanded(data, path) if isinstance(data, str) else data
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:

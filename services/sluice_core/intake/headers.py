@@ -60,7 +60,7 @@ SIGNED: Final = frozenset(
 )
 
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_LINE_BREAKS: Final = (b"\n", b"\r", b"\x00")
+_LINE_BREAK: Final = re.compile(rb"[\n\r\x00]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ def _fault(name: str, value: bytes, bound: int) -> str | None:
         return f"header {name} is over {bound} bytes"
     if name in _BINARY:
         return None
-    if any(character in value for character in _LINE_BREAKS):
+    if _LINE_BREAK.search(value) is not None:
         return f"header {name} has a line break or NUL"
     if name not in _OPAQUE:
         try:
