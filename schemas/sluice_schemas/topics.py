@@ -16,9 +16,19 @@ _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 
 
-def group_of(job_class: JobClass) -> str:
-    """The consumer group that reads a class's topics."""
-    return f"sluice.{job_class.label}.v1"
+def group_of(job_class: JobClass, prefix: str = DEFAULT_PREFIX) -> str:
+    """The consumer group that reads a class's topics. Under another prefix than `llm.` it stands in
+    front, so that two gateways on one broker do not share groups."""
+    return f"{_group_prefix(prefix)}sluice.{job_class.label}.v1"
+
+
+def control_group(prefix: str = DEFAULT_PREFIX) -> str:
+    """The consumer group that reads control records; see `group_of`."""
+    return _group_prefix(prefix) + CONTROL_GROUP
+
+
+def _group_prefix(prefix: str) -> str:
+    return "" if prefix == DEFAULT_PREFIX else prefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

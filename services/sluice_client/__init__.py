@@ -1,1 +1,1 @@
-"""placeholder"""
+"""What producers and agents import."""

@@ -1,1 +1,1 @@
-"""placeholder"""
+"""What the gateway knows: one folder a feature, siblings all."""

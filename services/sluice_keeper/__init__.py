@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The keeper process: one file a task."""

@@ -18,11 +18,14 @@ from typing import Protocol, Self
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
+from multidict import CIMultiDict
 
 from sluice_core.jobs.fates import FailureKind
 from sluice_providers.adapter import Outgoing
 
 _PIECE = 256 * 1024
+_UNBLOCKED = 16 * 1024
+"""A body that a connection's buffer always takes at once, so that writing it needs no timer of its own."""
 _DRAIN_S = 1.0
 """How long an answer that is complete may take to end its connection's turn, so that it can be reused."""
 
@@ -75,11 +78,11 @@ class _Upload(httpx.AsyncByteStream):
         if self.begun:
             raise RuntimeError("a request is never sent twice")
         self.begun = True
-        self._clock.allow(self._clock.timeouts.first_byte_s)
         content = self._content
-        if len(content) <= _PIECE:
+        if len(content) <= _UNBLOCKED:
             yield content
         else:
+            self._clock.allow(self._clock.timeouts.first_byte_s)
             for start in range(0, len(content), _PIECE):
                 yield content[start : start + _PIECE]
         # Reached only after the last piece was written to the connection.
@@ -187,12 +190,15 @@ class Transport:
         url = self._urls.get(outgoing.url)
         if url is None:
             url = self._urls[outgoing.url] = httpx.URL(outgoing.url)
-        headers = [
-            *outgoing.headers,
-            ("content-length", str(len(outgoing.content))),
-            ("accept-encoding", "identity"),
-        ]
-        request = httpx.Request("POST", url, headers=headers, stream=upload)
+        request = httpx.Request("POST", url, stream=upload)
+        # The transport hands the headers on to aiohttp as they are; its own type spares recoding each of them twice.
+        request.headers = CIMultiDict(  # type: ignore[assignment]
+            (
+                *outgoing.headers,
+                ("content-length", str(len(outgoing.content))),
+                ("accept-encoding", "identity"),
+            )
+        )
         return await self._transport.handle_async_request(request)
 
     @staticmethod

@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The worker process: one file a step."""

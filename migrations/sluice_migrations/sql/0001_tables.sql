@@ -99,6 +99,7 @@ create table sluice.requests (
 ) partition by range (day);
 create table sluice.responses (
   job         bigint not null,
+  uuid        uuid not null,
   day         date not null,
   ce_id       uuid not null,
   finished_at timestamptz not null,
@@ -213,9 +214,11 @@ create table sluice.outbox (
 create table sluice.keys (
   id           text primary key,
   tenant       text not null,
+  team         text,
   project      text,
   app          text,
   grants       text[] not null default '{}',
+  reply_topics text[] not null default '{}', -- of a vouching key; empty: its tenant's list
   signing      bytea not null,               -- HMAC key, AES-256-GCM under the master key
   created_at   timestamptz not null default clock_timestamp(),
   expires_at   timestamptz,

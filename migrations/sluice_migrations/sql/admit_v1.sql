@@ -153,8 +153,8 @@ begin
    where e.job is not null;
 
   if 12 = any (v_states) then
-    insert into sluice.responses (job, day, ce_id, finished_at, result)
-    select e.job, v_day, e.ce_id, v_now, e.result
+    insert into sluice.responses (job, uuid, day, ce_id, finished_at, result)
+    select e.job, e.uuid, v_day, e.ce_id, v_now, e.result
       from unnest(p_entries, jobs, p_results) e(uuid, record, body_hash, lane, state, max_attempts, retry_unknown, streams, rerun,
                                                 due_at, deadline, run, tenant, run_name, ce_id, job, result)
      where e.job is not null and e.state = 12;

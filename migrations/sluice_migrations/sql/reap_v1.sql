@@ -31,16 +31,13 @@ $$;
 
 -- Attempts that a dead process was still reading for a job answered before.
 create function sluice.left_reading_v1(p_alive bigint[], p_limit int)
-returns table (job bigint, uuid uuid, day date, attempt smallint, worker bigint, lane int, streams boolean, facts text,
-               account text, provider_model text, worst_nano bigint, started_at float8)
+returns table (job bigint, uuid uuid, day date, attempt smallint, worker bigint, facts text, account text, provider_model text, worst_nano bigint, started_at float8)
 language sql volatile as $$
-  select o.job, coalesce(j.uuid, p.uuid), o.day, o.attempt, o.worker, coalesce(j.lane, p.lane), coalesce(j.streams, p.streams), q.facts,
-         a.account, a.provider_model, a.worst_nano, extract(epoch from a.started_at)::float8
+  select o.job, r.uuid, o.day, o.attempt, o.worker, q.facts, a.account, a.provider_model, a.worst_nano, extract(epoch from a.started_at)::float8
     from sluice.reading_on o
     join sluice.requests q on q.job = o.job and q.day = o.day
     join sluice.attempts a on a.job = o.job and a.day = o.day and a.attempt = o.attempt
-    left join sluice.jobs j on j.id = o.job
-    left join sluice.jobs_past p on p.id = o.job and j.id is null
+    join sluice.responses r on r.job = o.job and r.day = o.day
    where o.worker <> all (p_alive)
    order by o.job limit p_limit
 $$;

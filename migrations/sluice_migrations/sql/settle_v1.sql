@@ -2,7 +2,7 @@
 -- Twin of the decision: sluice_core.jobs.policy.settle.
 
 create type sluice.settlement_v1 as (
-  job bigint, day date,
+  job bigint, uuid uuid, day date,
   attempt smallint,                          -- the job's last attempt as the caller knows it
   state smallint,                            -- to be: terminal, or 4 retry_wait; 0 = the job was answered before, only its attempt ends
   run_at float8,                             -- epoch seconds, with 4
@@ -40,7 +40,7 @@ begin
   verdicts := array_fill(0::smallint, array[n]);
   for r in select e.ord, e.attempt as claimed, e.state as target, e.outcome, e.held_nano, j.state, j.owner, j.attempt, j.waited
              from unnest(p_settlements) with ordinality
-                  e(job, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, ord)
+                  e(job, uuid, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, ord)
              join sluice.jobs j on j.id = e.job order by j.id for update of j loop
     continue when r.target = 0;
     if r.owner = p_owner and r.state in (2, 3) and r.attempt = r.claimed and (r.state = 3) = (r.outcome is not null) then
@@ -76,20 +76,20 @@ begin
          finished_at = case when e.state >= 10 then v_now end,
          deaths = j.deaths + e.death::int
     from unnest(p_settlements, verdicts)
-         e(job, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
+         e(job, uuid, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
    where j.id = e.job and e.verdict = 1 and e.state > 0;
   update sluice.attempts a
      set outcome = e.outcome, ended_at = v_now, code = e.code, status = e.status, provider_request_id = e.provider_request_id, usage_id = e.usage_id
     from unnest(p_settlements, verdicts)
-         e(job, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
+         e(job, uuid, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
    where a.job = e.job and a.day = e.day and a.attempt = e.attempt and e.verdict = 1 and e.outcome > 0;
   insert into sluice.reading_on (job, attempt, day, worker)
   select e.job, e.attempt, e.day, p_owner from unnest(p_settlements, verdicts)
-         e(job, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
+         e(job, uuid, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
    where e.verdict = 1 and e.outcome = 0;
-  insert into sluice.responses (job, day, ce_id, finished_at, result)
-  select e.job, e.day, e.ce_id, v_now, e.result from unnest(p_settlements, verdicts, p_results)
-         e(job, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict, result)
+  insert into sluice.responses (job, uuid, day, ce_id, finished_at, result)
+  select e.job, e.uuid, e.day, e.ce_id, v_now, e.result from unnest(p_settlements, verdicts, p_results)
+         e(job, uuid, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict, result)
    where e.verdict = 1 and e.state >= 10;
   if cardinality(p_usage) > 0 then
     insert into finance.usage (usage_id, job_id, attempt, run_id, recorded_at, started_at, ended_at, tenant, team, project, app, user_id, tags, key_id,
@@ -106,7 +106,7 @@ begin
   if v_held then
     insert into sluice.unresolved (usage_id, recorded_at, tenant, job, attempt, held_nano, input_nano, since, provider_request_id)
     select e.usage_id, v_now, u.tenant, e.job, e.attempt, e.held_nano, e.input_nano, v_now, e.provider_request_id from unnest(p_settlements, verdicts)
-         e(job, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
+         e(job, uuid, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
       join unnest(p_usage) u on u.usage_id = e.usage_id
      where e.verdict = 1 and e.held_nano is not null;
   end if;
@@ -114,7 +114,7 @@ begin
   with due as (
     insert into sluice.outbox (owner, kind, job, day, record, usage_id, usage_at)
     select p_owner, 1, e.job, e.day, null, null::uuid, null::timestamptz from unnest(p_settlements, verdicts)
-         e(job, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
+         e(job, uuid, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
      where e.verdict = 1 and e.state >= 10
     union all
     select p_owner, 3, u.job, null, null, u.usage_id, v_now from unnest(p_usage) u where u.job = any (v_settled)
@@ -125,7 +125,7 @@ begin
     with due as (
       insert into sluice.outbox (owner, kind, job, day, record)
       select p_owner, 2, e.job, e.day, w.record from unnest(p_settlements, verdicts)
-           e(job, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
+           e(job, uuid, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
         join sluice.waiters w on w.job = e.job and w.requester is not null
        where e.verdict = 1 and e.state >= 10
       returning id, kind, job)

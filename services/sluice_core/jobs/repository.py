@@ -139,6 +139,7 @@ class JobRepository:
             [
                 (
                     s.row,
+                    s.id,
                     s.day,
                     s.attempt,
                     0 if s.state is None else s.state,

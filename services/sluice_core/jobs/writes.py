@@ -85,6 +85,7 @@ class Settlement:
     """
 
     row: int
+    id: UUID
     day: date
     attempt: int
     state: State | None

@@ -8,6 +8,7 @@ import asyncpg
 import orjson
 
 from sluice_core.intake.model import Requester
+from sluice_core.jobs.model import Facts
 from sluice_core.publishing.model import Due, Message, Origin, StoredResult
 from sluice_core.publishing.policy import result_messages, usage_message
 from sluice_core.usage.row import event_of
@@ -91,15 +92,12 @@ class OutboxRepository:
     async def _answers(self, rows: Sequence[Mapping[str, Any]]) -> list[Due]:
         found = await self._pool.fetch(
             """
-            select o.id, o.kind, o.job, coalesce(j.uuid, p.uuid) as uuid, l.tenant, r.ce_id, r.result,
+            select o.id, o.kind, o.job, r.uuid, q.facts, r.ce_id, r.result,
                    extract(epoch from r.finished_at)::float8 as finished_at,
                    case when o.kind = 2 then w.requester else q.requester end as requester
               from unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::date[], $5::uuid[]) o(id, kind, job, day, record)
               join sluice.responses r on r.job = o.job and r.day = o.day
               join sluice.requests q on q.job = o.job and q.day = o.day
-              left join sluice.jobs j on j.id = o.job
-              left join lateral (select p.uuid, p.lane from sluice.jobs_past p where p.id = o.job and j.id is null limit 1) p on true
-              join sluice.lanes l on l.id = coalesce(j.lane, p.lane)
               left join sluice.waiters w on w.job = o.job and w.record = o.record
             """,
             *([row[name] for row in rows] for name in ("id", "kind", "job", "day", "record")),
@@ -113,7 +111,7 @@ class OutboxRepository:
                         self._origin,
                         StoredResult(
                             job_id=row["uuid"],
-                            tenant=row["tenant"],
+                            tenant=Facts.from_json(row["facts"]).tenant,
                             ce_id=row["ce_id"],
                             finished_at=row["finished_at"],
                             value=row["result"],

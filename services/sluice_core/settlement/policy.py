@@ -39,6 +39,7 @@ def ending(
     if report is None:
         return Settlement(
             row=job.row,
+            id=job.id,
             day=job.day,
             attempt=job.attempt,
             state=state,
@@ -51,6 +52,7 @@ def ending(
     held = report.money == "unknown" and not read_on
     return Settlement(
         row=job.row,
+        id=job.id,
         day=job.day,
         attempt=job.attempt,
         state=state,
@@ -74,6 +76,7 @@ def retrying(
     held = report.money == "unknown"
     return Settlement(
         row=job.row,
+        id=job.id,
         day=job.day,
         attempt=job.attempt,
         state=State.RETRY_WAIT,
@@ -94,6 +97,7 @@ def reading_ended(job: Job, report: Report, *, usage_id: UUID | None) -> Settlem
     held = report.money == "unknown"
     return Settlement(
         row=job.row,
+        id=job.id,
         day=job.day,
         attempt=job.attempt,
         state=None,

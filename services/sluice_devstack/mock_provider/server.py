@@ -13,10 +13,8 @@ the token formula. Administration:
 import asyncio
 import hashlib
 import signal
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +27,7 @@ from aiohttp.web_protocol import RequestHandler
 from sluice_devstack.mock_provider import anthropic_form, openai_form
 from sluice_devstack.mock_provider.behaviour import Behaviour, BehaviourError, Latency, Rules, parse
 from sluice_devstack.mock_provider.records import Record, Recorder
+from sluice_devstack.mock_provider.responses import CutError, answer_json, cut, refusal
 
 _JSON = "application/json"
 _REQUEST_BYTES = 64 * 1024 * 1024
@@ -38,10 +37,6 @@ class _Answer(Protocol):
     usage: dict[str, Any] | None
 
     def body(self) -> bytes: ...
-
-
-class _CutError(Exception):
-    """The connection was cut on purpose."""
 
 
 class Mock:
@@ -62,9 +57,9 @@ class Mock:
         if path.startswith("/_mock/"):
             return await self._administer(request, path.removeprefix("/_mock/"))
         if path == "/v1/models":
-            return _json(openai_form.models())
+            return answer_json(openai_form.models())
         if request.method != "POST" or path not in _CALLS:
-            return _json(openai_form.error(404, "", f"Unknown path {path}"), 404)
+            return answer_json(openai_form.error(404, "", f"Unknown path {path}"), 404)
         return await self._call(request, path)
 
     async def _call(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
@@ -74,7 +69,7 @@ class Mock:
             body = orjson.loads(raw)
             named = str(body["model"])
         except (ValueError, KeyError, TypeError):
-            return _json(
+            return answer_json(
                 openai_form.error(400, "", "The body is not a JSON object with a model"), 400
             )
         model, _, suffix = named.partition("@")
@@ -91,14 +86,14 @@ class Mock:
             behaviour = self._behaviour(named, raw, suffix, headers.get("x-mock", ""))
             response = await self._answer(request, record, behaviour, body, model)
             record.outcome = "answered"
-        except _CutError:
+        except CutError:
             record.outcome = "cut"
             response = web.Response()
         except ConnectionError:
             record.outcome = "client_gone"
             response = web.Response()
         except (BehaviourError, KeyError, TypeError, ValueError) as exc:
-            response = self._done(record, _json(openai_form.error(400, "", repr(exc)), 400))
+            response = self._done(record, answer_json(openai_form.error(400, "", repr(exc)), 400))
             record.outcome = "answered"
         except asyncio.CancelledError:
             record.outcome = "client_gone"
@@ -127,11 +122,11 @@ class Mock:
         if behaviour.fault == "hang":
             await asyncio.Event().wait()
         if behaviour.fault == "cut_before_status":
-            _cut(request)
+            cut(request)
         anthropic = record.path == "/v1/messages"
-        refusal = _refusal(request, behaviour, body, anthropic=anthropic)
-        if refusal is not None:
-            return self._done(record, refusal)
+        refused = refusal(request, behaviour, body, anthropic=anthropic)
+        if refused is not None:
+            return self._done(record, refused)
         answer = _CALLS[record.path](body, model, behaviour, record.seq)
         record.usage = answer.usage
         if body.get("stream") and not isinstance(answer, openai_form.Embeddings):
@@ -156,7 +151,7 @@ class Mock:
             await response.prepare(request)
             await response.write(content[: len(content) // 2])
             record.status, record.bytes = 200, len(content) // 2
-            _cut(request)
+            cut(request)
         headers = {"content-type": kind, "x-request-id": _name(record)}
         return self._done(record, web.Response(body=content, headers=headers))
 
@@ -191,7 +186,7 @@ class Mock:
         behaviour: Behaviour,
     ) -> None:
         if behaviour.fault in {"cut_stream", "cut_body"}:
-            _cut(request)
+            cut(request)
         elif behaviour.fault == "malformed":
             await response.write(b'data: {"id": "half\n\n')
         elif behaviour.fault == "stream_error":
@@ -220,72 +215,32 @@ class Mock:
                 try:
                     rule = self._rules.add(orjson.loads(await request.read()))
                 except (BehaviourError, ValueError) as exc:
-                    return _json(orjson.dumps({"error": str(exc)}), 400)
-                return _json(orjson.dumps(rule.shown()), 201)
+                    return answer_json(orjson.dumps({"error": str(exc)}), 400)
+                return answer_json(orjson.dumps(rule.shown()), 201)
             case "GET", "rules":
-                return _json(orjson.dumps(self._rules.shown()))
+                return answer_json(orjson.dumps(self._rules.shown()))
             case "DELETE", "rules":
-                return _json(
+                return answer_json(
                     orjson.dumps({"removed": self._rules.remove(int(rest) if rest else None)})
                 )
             case "GET", "requests":
                 after = int(request.query.get("after", 0))
-                return _json(orjson.dumps([asdict(entry) for entry in self._recorder.after(after)]))
+                return answer_json(
+                    orjson.dumps([asdict(entry) for entry in self._recorder.after(after)])
+                )
             case "DELETE", "requests":
                 self._recorder.clear()
-                return _json(b"{}")
+                return answer_json(b"{}")
             case "GET", "counts":
-                return _json(orjson.dumps(dict(self._recorder.counts())))
+                return answer_json(orjson.dumps(dict(self._recorder.counts())))
             case _:
-                return _json(orjson.dumps({"error": f"unknown: {request.method} {path}"}), 404)
+                return answer_json(
+                    orjson.dumps({"error": f"unknown: {request.method} {path}"}), 404
+                )
 
 
 def _name(record: Record) -> str:
     return f"req_{record.seq}"
-
-
-def _json(content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=content, status=status, headers={"content-type": _JSON} | (headers or {})
-    )
-
-
-def _cut(request: web.BaseRequest) -> None:
-    """Reset the connection and leave the handler."""
-    if request.transport is not None:
-        request.transport.abort()
-    raise _CutError
-
-
-def _refusal(
-    request: web.BaseRequest, behaviour: Behaviour, body: dict[str, Any], *, anthropic: bool
-) -> web.Response | None:
-    """The error answer that the behaviour, the key or the request itself calls for."""
-    form = anthropic_form if anthropic else openai_form
-    headers = {"x-request-id": "req_refused"}
-    if behaviour.status:
-        headers |= _retry_after(behaviour.retry_after)
-        return _json(form.error(behaviour.status, behaviour.code), behaviour.status, headers)
-    if behaviour.key:
-        sent = request.headers.get("x-api-key" if anthropic else "authorization", "")
-        if sent.removeprefix("Bearer ") != behaviour.key:
-            return _json(form.error(401, ""), 401, headers)
-    if anthropic:
-        complaint = anthropic_form.complaint(body, request.headers.get("anthropic-version"))
-        if complaint is not None:
-            return _json(form.error(400, "", complaint), 400, headers)
-    return None
-
-
-def _retry_after(text: str) -> dict[str, str]:
-    kind, _, value = text.rpartition(":")
-    if not text:
-        return {}
-    if kind == "date":
-        return {"retry-after": formatdate(time.time() + float(value), usegmt=True)}
-    if kind == "ms":
-        return {"retry-after-ms": value}
-    return {"retry-after": value}
 
 
 def _chat(body: dict[str, Any], model: str, behaviour: Behaviour, seq: int) -> _Answer:

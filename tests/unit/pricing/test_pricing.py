@@ -22,7 +22,9 @@ USAGES = (
     Usage(input_tokens=57, output_tokens=25),
     Usage(input_tokens=1_234_567, output_tokens=89_123),
     Usage(input_tokens=300_001, output_tokens=1, cache_read_tokens=299_999),
-    Usage(input_tokens=10_007, output_tokens=333, cache_read_tokens=1_001, cache_write_tokens=5_003),
+    Usage(
+        input_tokens=10_007, output_tokens=333, cache_read_tokens=1_001, cache_write_tokens=5_003
+    ),
     Usage(
         input_tokens=9_999,
         output_tokens=77,
@@ -84,7 +86,10 @@ def test_charges_are_the_catalogues(usage: Usage) -> None:
         cost = charge(entry, usage, started_at=AT)
         library = _library(provider, model, usage, AT) * 1_000_000_000
         meters = len(cost.meters)
-        assert abs(Decimal(cost.cost_nano) - library) <= Decimal("0.5") * max(meters, 1), (provider, model)
+        assert abs(Decimal(cost.cost_nano) - library) <= Decimal("0.5") * max(meters, 1), (
+            provider,
+            model,
+        )
         assert cost.cost_nano == sum(meter.cost_nano for meter in cost.meters)
 
 
@@ -167,10 +172,16 @@ def test_an_unknown_model_is_unpriced() -> None:
 def test_an_override_replaces_the_catalogue() -> None:
     override = PriceOverride(input=Decimal("0.1"), output=Decimal(2), cached_input=Decimal("0.01"))
     entry = BOOK.resolve("openai", "gpt-4o-mini", at=AT, override=override)
-    usage = Usage(input_tokens=1_000, cache_read_tokens=400, cache_write_tokens=100, output_tokens=10)
+    usage = Usage(
+        input_tokens=1_000, cache_read_tokens=400, cache_write_tokens=100, output_tokens=10
+    )
     cost = charge(entry, usage, started_at=AT)
     assert cost.cost_nano == 600 * 100 + 400 * 10 + 10 * 2_000
-    assert [meter.meter for meter in cost.meters] == ["input_tokens", "output_tokens", "cache_read_tokens"]
+    assert [meter.meter for meter in cost.meters] == [
+        "input_tokens",
+        "output_tokens",
+        "cache_read_tokens",
+    ]
     assert entry.price_version.startswith("config-")
     other = dataclasses.replace(override, output=Decimal(3))
     assert BOOK.resolve("o", "m", at=AT, override=other).price_version != entry.price_version

@@ -1,0 +1,53 @@
+"""Keeps a process alive in the ledger's eyes, and brings back what the ledger has to tell it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import structlog
+
+from sluice_core.presence.repository import Beat, PresenceRepository
+
+BEAT_S = 1.0
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class DeclaredDeadError(Exception):
+    """Others took this process for dead and took its jobs; it must end and start afresh."""
+
+
+class Heart:
+    """Beats once a second. A beat that fails is tried again: an outage of the database is nobody's death."""
+
+    def __init__(
+        self,
+        presence: PresenceRepository,
+        incarnation: int,
+        on_beat: Callable[[Beat], Awaitable[None]],
+        *,
+        interval_s: float = BEAT_S,
+    ) -> None:
+        self._presence = presence
+        self._incarnation = incarnation
+        self._on_beat = on_beat
+        self._interval_s = interval_s
+
+    async def run(self) -> None:
+        """Beat until cancelled; raises DeclaredDeadError."""
+        failing = False
+        while True:
+            try:
+                beat = await self._presence.beat(self._incarnation)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+                if not failing:
+                    _log.warning("beat.failed", error=repr(exc))
+                failing = True
+            else:
+                if failing:
+                    _log.info("beat.recovered")
+                failing = False
+                if not beat.known:
+                    raise DeclaredDeadError
+                await self._on_beat(beat)
+            await asyncio.sleep(self._interval_s)

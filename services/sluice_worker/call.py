@@ -1,0 +1,233 @@
+"""The step that calls the provider and decides what its answer means for the job."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import orjson
+
+from sluice_core.jobs.fates import FailureKind, Fate, Retry, fate, next_step
+from sluice_core.jobs.model import Outcome, State
+from sluice_core.pricing.policy import charge, meter_document
+from sluice_core.settlement.model import Priced, Problem, Report
+from sluice_core.usage.model import NOTHING
+from sluice_platform.crash import crash_point
+from sluice_providers.calls import call
+from sluice_providers.http import Transport
+from sluice_providers.port import Answer, Call
+from sluice_schemas.errors import ErrorCode
+from sluice_worker.flight import Flight
+from sluice_worker.settle import SettleStep
+from sluice_worker.stream import Deltas
+
+READ_ON_S = 30.0
+"""How long a provider is read on after its job was answered, for the usage it reports at the end."""
+
+_STATES = {
+    "failed": State.FAILED,
+    "rejected": State.REJECTED,
+    "expired": State.EXPIRED,
+    "cancelled": State.CANCELLED,
+    "unknown": State.UNKNOWN,
+}
+
+
+class CallStep:
+    """Calls providers; one task per flight, none outlives its answer."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        settle: SettleStep,
+        deltas: Deltas,
+        *,
+        answer_bytes: int,
+        finished: Callable[[Flight], None],
+    ) -> None:
+        self._transport = transport
+        self._settle = settle
+        self._deltas = deltas
+        self._answer_bytes = answer_bytes
+        self._finished = finished
+        self.flights: set[Flight] = set()
+
+    def start(self, flight: Flight, attempt: int) -> None:
+        """Call the provider for an attempt that is durable."""
+        flight.job = replace(flight.job, attempt=attempt)
+        flight.started_at = _now()
+        flight.deltas = 0
+        self.flights.add(flight)
+        flight.task = asyncio.create_task(self._run(flight))
+
+    def end_early(self, flight: Flight, state: State) -> None:
+        """Answer the requester now (CANCELLED or EXPIRED); the provider is read on, bounded."""
+        if flight.answered or flight.task is None:
+            return
+        flight.answered = True
+        code, message = (
+            (ErrorCode.CANCELLED, "cancelled while the provider was being called")
+            if state is State.CANCELLED
+            else (ErrorCode.DEADLINE_EXCEEDED, "the deadline passed during the call")
+        )
+        self._settle.end(
+            flight,
+            state,
+            report=_report(flight, outcome=Outcome.READ_ON, money="unknown", now=_now()),
+            problem=Problem(code=code, message=message),
+            read_on=True,
+        )
+        asyncio.get_running_loop().call_later(READ_ON_S, flight.task.cancel)
+
+    async def _run(self, flight: Flight) -> None:
+        try:
+            answer = await self._call(flight)
+        except asyncio.CancelledError:
+            if not flight.answered:
+                raise  # the process ends: the ledger's lease says the rest
+            answer = None
+        finally:
+            self.flights.discard(flight)
+            if flight.timer is not None:
+                flight.timer.cancel()
+            if flight.flush is not None:
+                flight.flush()
+            self._finished(flight)
+        crash_point("after_call")
+        if flight.answered:
+            self._settle.read(flight, _reading_report(flight, answer))
+        else:
+            assert answer is not None
+            self._conclude(flight, answer)
+
+    async def _call(self, flight: Flight) -> Answer:
+        job, route = flight.job, flight.route
+        assert route is not None
+        left = job.deadline - flight.started_at
+        if left < route.target.total_timeout_s:
+            flight.timer = asyncio.get_running_loop().call_later(
+                max(0.0, left), self.end_early, flight, State.EXPIRED
+            )
+        return await call(
+            Call(
+                job_id=job.id,
+                attempt=job.attempt,
+                operation="embeddings" if job.facts.operation == "embeddings" else "chat",
+                body=job.body,
+                stream=job.streams,
+                target=route.target,
+                deadline=min(left, route.target.total_timeout_s) + READ_ON_S,
+                answer_bytes_limit=self._answer_bytes,
+                traceparent=flight.requester.traceparent,
+            ),
+            transport=self._transport,
+            on_chunks=self._deltas.channel(flight),
+        )
+
+    def _conclude(self, flight: Flight, answer: Answer) -> None:
+        now = _now()
+        if answer.failure is None:
+            report = _answered(flight, answer, outcome=Outcome.SUCCEEDED, now=now)
+            self._settle.end(flight, State.SUCCEEDED, report=report, problem=None)
+            return
+        what = fate(answer.failure, status=answer.status)
+        if not answer.sent and what.money == "unknown":
+            what = fate(FailureKind.NOT_SENT, status=None)
+        report = _failed(flight, answer, what, now)
+        step = next_step(
+            what,
+            attempt=flight.job.attempts_made,
+            max_attempts=flight.job.max_attempts,
+            now=now,
+            deadline=flight.job.deadline,
+            retry_after_s=answer.retry_after_s,
+            jitter=random.random(),
+            retry_unknown=flight.job.retry_unknown and not flight.deltas,
+        )
+        if isinstance(step, Retry):
+            self._settle.retry(flight, report, run_at=step.run_at)
+        else:
+            self._settle.end(flight, _STATES[step.state], report=report, problem=report.problem)
+
+
+def _now() -> float:
+    # Whole microseconds, so that the ledger's column and the event say the same.
+    return round(time.time(), 6)
+
+
+def _report(flight: Flight, *, outcome: Outcome, money: str, now: float) -> Report:
+    assert flight.route is not None
+    target = flight.route.target
+    return Report(
+        account=target.account,
+        provider=target.provider,
+        provider_model=target.model,
+        started_at=flight.started_at,
+        ended_at=now,
+        worst_nano=flight.worst_nano,
+        input_nano=flight.input_nano,
+        outcome=outcome,
+        money=money,  # type: ignore[arg-type]
+        provider_ms=max(0, round((now - flight.started_at) * 1000)),
+        deltas=flight.deltas,
+    )
+
+
+def _answered(flight: Flight, answer: Answer, *, outcome: Outcome, now: float) -> Report:
+    assert flight.route is not None
+    usage = answer.usage or NOTHING
+    cost = charge(
+        flight.route.price, usage, started_at=datetime.fromtimestamp(flight.started_at, UTC)
+    )
+    return replace(
+        _report(flight, outcome=outcome, money="estimated", now=now),
+        status=answer.status,
+        request_id=answer.request_id,
+        body=answer.body,
+        usage=usage,
+        usage_source=answer.usage_source,
+        priced=Priced(
+            cost_nano=cost.cost_nano,
+            meters=orjson.dumps([meter_document(meter) for meter in cost.meters]).decode(),
+            price_version=cost.price_version,
+        ),
+        provider_ms=answer.provider_ms,
+        warnings=answer.warnings,
+    )
+
+
+def _failed(flight: Flight, answer: Answer, what: Fate, now: float) -> Report:
+    """A failed attempt's report; what was reported or estimated is booked where a 2xx had begun."""
+    problem = Problem(
+        code=answer.code or what.code,
+        message=answer.message,
+        status=answer.status,
+        retry_after_s=answer.retry_after_s,
+    )
+    outcome = Outcome.UNKNOWN if what.money == "unknown" else Outcome.FAILED
+    if what.money == "estimated":
+        return replace(_answered(flight, answer, outcome=outcome, now=now), problem=problem)
+    return replace(
+        _report(flight, outcome=outcome, money=what.money, now=now),
+        status=answer.status,
+        request_id=answer.request_id,
+        body=answer.body,
+        provider_ms=answer.provider_ms,
+        problem=problem,
+    )
+
+
+def _reading_report(flight: Flight, answer: Answer | None) -> Report:
+    """How an attempt ended whose job was answered before: with its usage if the provider said it."""
+    now = _now()
+    if answer is None:
+        return _report(flight, outcome=Outcome.UNKNOWN, money="unknown", now=now)
+    if answer.failure is None or (answer.usage is not None and answer.usage_source == "reported"):
+        outcome = Outcome.CANCELLED if flight.cancelled else Outcome.EXPIRED
+        return _answered(flight, answer, outcome=outcome, now=now)
+    what = fate(answer.failure, status=answer.status)
+    if not answer.sent and what.money == "unknown":
+        what = fate(FailureKind.NOT_SENT, status=None)
+    return _failed(flight, answer, what, now)

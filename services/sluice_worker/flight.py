@@ -1,0 +1,47 @@
+"""A job while this worker holds it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from sluice_core.intake.model import Requester
+from sluice_core.jobs.model import Job
+from sluice_core.settlement.model import Report
+from sluice_worker.route import Route
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One job on its way through the steps; mutable, owned by the step that has it.
+
+    `answered`: the requester has its result already (cancelled, expired) and only the attempt is still open;
+    `late_report` is how that ended, if it did before the answer was durable.
+    `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
+    """
+
+    job: Job
+    requester: Requester
+    size: int
+    route: Route | None = None
+    worst_nano: int = 0
+    input_nano: int = 0
+    started_at: float = 0.0
+    answered: bool = False
+    answer_durable: bool = False
+    late_report: Report | None = None
+    cancelled: bool = False
+    timer: asyncio.TimerHandle | None = None
+    task: "asyncio.Task[None] | None" = None
+    deltas: int = 0
+    flush: Callable[[], None] | None = None
+
+    @property
+    def realtime(self) -> bool:
+        """Whether somebody waits for this job: it goes in the small, prompt batches."""
+        return self.job.facts.job_class == 0
+
+    @property
+    def id(self) -> UUID:
+        """The job's public id."""
+        return self.job.id

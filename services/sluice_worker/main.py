@@ -1,0 +1,177 @@
+"""The worker process: settings and connections in, a running pipeline, an orderly end."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from sluice_core.config.load import load_config
+from sluice_core.config.model import Config
+from sluice_core.keys.repository import KeyRepository
+from sluice_core.keys.ring import Keys
+from sluice_core.ledger import check_migrations
+from sluice_core.presence.repository import PresenceRepository
+from sluice_core.presence.service import DeclaredDeadError, Heart
+from sluice_core.publishing.model import Origin
+from sluice_core.publishing.repository import OutboxRepository
+from sluice_core.publishing.service import Publisher
+from sluice_platform import crash
+from sluice_platform.db import connect_pool, wait_for_database
+from sluice_platform.kafka import cluster_id, consumer_broker, producer, wait_for_kafka
+from sluice_platform.lifecycle import TaskSet
+from sluice_platform.settings import Settings
+from sluice_providers.http import Transport
+from sluice_schemas.classes import JobClass
+from sluice_schemas.topics import DEAD_LETTER_OVERHEAD_BYTES, Topics, control_group, group_of
+from sluice_worker.backlog import Backlog
+from sluice_worker.intake import Subscription
+from sluice_worker.worker import Worker
+
+STARTUP_PATIENCE_S = 60.0
+DATABASE_CONNECTIONS = 12
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What the command line says: the pool served and the classes read."""
+
+    pool: str = "default"
+    classes: tuple[JobClass, ...] = tuple(JobClass)
+
+
+async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -> int:
+    """Serve until `stop` is set; the exit status. Raises StartupError where it cannot start."""
+    config = load_config(settings.need_config())
+    crash.arm(settings.crash_plan())
+    await wait_for_database(settings.need_database(), STARTUP_PATIENCE_S)
+    await wait_for_kafka(settings, STARTUP_PATIENCE_S)
+    name = settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
+    incarnation = secrets.randbits(62) + 1
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(
+            await connect_pool(
+                settings.need_database(),
+                size=DATABASE_CONNECTIONS,
+                statement_timeout_s=10.0,
+                lock_timeout_s=5.0,
+                application_name=f"sluice-worker {name}"[:63],
+                behind_pooler=settings.behind_pooler,
+            )
+        )
+        await check_migrations(database)
+        presence = PresenceRepository(database)
+        keys = Keys(KeyRepository(database), _master_key(settings))
+        await presence.register(incarnation, name=name, kind="worker", pool=options.pool)
+        await keys.refresh((await presence.beat(incarnation)).keys_version)
+        origin = Origin(
+            cell=config.cell,
+            topics=Topics(prefix=config.kafka.prefix),
+            record_bytes=config.limits.record_bytes,
+        )
+        outbox = OutboxRepository(database, origin)
+        publisher = await stack.enter_async_context(_publisher(settings, config, outbox))
+        transport = await stack.enter_async_context(Transport())
+        worker = Worker(
+            config,
+            pool=options.pool,
+            classes=options.classes,
+            incarnation=incarnation,
+            database=database,
+            publisher=publisher,
+            origin=origin,
+            outbox=outbox,
+            transport=transport,
+            keys=keys,
+            cluster_id=await cluster_id(settings),
+        )
+        try:
+            async with TaskSet(stop) as tasks:
+                worker.start(tasks)
+                heart = Heart(presence, incarnation, worker.beat)
+                tasks.start("heart", heart.run())
+                backlog = Backlog(database, config.worker.backlog)
+                tasks.start("backlog", backlog.run())
+                broker = consumer_broker(settings)
+                subscriptions = _subscriptions(broker, config, options, settings, worker, backlog)
+                await broker.start()
+                tasks.start("watchdog", _watch(subscriptions))
+                _log.info(
+                    "worker.ready",
+                    name=name,
+                    pool=options.pool,
+                    classes=[c.label for c in options.classes],
+                )
+                await stop.wait()
+                for subscription in subscriptions:
+                    subscription.stop()
+                await worker.drain(config.grace_s)
+                await broker.stop()
+        except DeclaredDeadError:
+            _log.error("worker.declared_dead", name=name)
+            return 1
+        await presence.leave(incarnation)
+        _log.info("worker.stopped", name=name)
+    return 0
+
+
+def _master_key(settings: Settings) -> bytes | None:
+    return None if settings.master_key is None else settings.need_master_key()
+
+
+def _publisher(settings: Settings, config: Config, outbox: OutboxRepository) -> Publisher:
+    largest = config.limits.record_bytes + DEAD_LETTER_OVERHEAD_BYTES
+    return Publisher(
+        outbox,
+        urgent=producer(settings, linger_ms=0, max_request_size=largest),
+        steady=producer(settings, linger_ms=5, max_request_size=largest),
+    )
+
+
+def _subscriptions(
+    broker: object,
+    config: Config,
+    options: WorkerOptions,
+    settings: Settings,
+    worker: Worker,
+    backlog: Backlog,
+) -> list[Subscription]:
+    topics = Topics(prefix=config.kafka.prefix)
+    instance = settings.worker_name
+    extra = config.intake.topics
+    subscriptions = [
+        Subscription(
+            broker,  # type: ignore[arg-type]
+            [topics.jobs(c), *(t.name for t in extra if t.job_class == c.label)],
+            group_of(c, config.kafka.prefix),
+            worker.take,
+            full=backlog.check(c, worker.busy),
+            instance=instance,
+        )
+        for c in options.classes
+    ]
+    subscriptions.append(
+        Subscription(
+            broker,  # type: ignore[arg-type]
+            [topics.control, *(t.name for t in extra if t.job_class == "control")],
+            control_group(config.kafka.prefix),
+            worker.control.take,
+            full=lambda: False,
+            instance=instance,
+        )
+    )
+    return subscriptions
+
+
+async def _watch(subscriptions: Sequence[Subscription]) -> None:
+    while True:
+        await asyncio.sleep(1.0)
+        for subscription in subscriptions:
+            if subscription.stalled():
+                raise RuntimeError(f"the consumer of group {subscription.group} does not move")

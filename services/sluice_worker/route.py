@@ -1,0 +1,122 @@
+"""The step that chooses where a job goes: for now the first target of its model in this worker's pool."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+
+from sluice_core.config.model import Config, Prices, ProviderConfig, TargetRef, resolve_model
+from sluice_core.jobs.model import Job
+from sluice_core.pricing.book import PriceBook
+from sluice_core.pricing.model import PriceEntry, PriceOverride
+from sluice_core.pricing.policy import worst_case
+from sluice_providers.port import Target
+
+DEFAULT_MAX_OUTPUT = 16_384
+"""Tokens an answer is taken to have at most where neither job nor model names a limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A target with its prices."""
+
+    target: Target
+    price: PriceEntry
+
+
+class Router:
+    """Resolves model names to targets once, and prices when they change."""
+
+    def __init__(self, config: Config, prices: PriceBook) -> None:
+        self._config = config
+        self._prices = prices
+        self._routes: dict[str, Route | None] = {}
+
+    def choose(self, job: Job, now: float) -> Route | None:
+        """The target for a job; None where its model has none any more. `now` in epoch seconds."""
+        name = job.facts.model or ""
+        route = self._routes.get(name)
+        if route is None or _outdated(route.price, now):
+            route = self._resolve(name, now)
+            if len(self._routes) > 10_000:  # any name may be asked for under "*"
+                self._routes.clear()
+            self._routes[name] = route
+        return route
+
+    def worst_case(self, job: Job, route: Route) -> tuple[int, int]:
+        """Nano-dollars that the call may cost at most, and the input's part of it."""
+        size, price = len(job.body), route.price
+        most, choices = _output_bound(job.body, route.target.default_max_tokens)
+        return (
+            worst_case(price, body_bytes=size, max_output_tokens=most, n=choices),
+            worst_case(price, body_bytes=size, max_output_tokens=0, n=1),
+        )
+
+    def pool_of(self, model: str) -> str:
+        """The pool of workers that serves a model: that of its first target."""
+        targets = resolve_model(self._config, model)
+        return self._config.providers[targets[0].account].pool if targets else "default"
+
+    def _resolve(self, name: str, now: float) -> Route | None:
+        targets = resolve_model(self._config, name)
+        if not targets:
+            return None
+        first = targets[0]
+        account = self._config.providers[first.account]
+        model = self._config.models.get(name)
+        price = self._prices.resolve(
+            account.provider_name,
+            first.model,
+            at=datetime.fromtimestamp(now, UTC),
+            override=None if model is None else _override(model.prices),
+        )
+        most = None if model is None else model.default_max_tokens
+        return Route(target=_target(first, account, name, most), price=price)
+
+
+def _outdated(price: PriceEntry, now: float) -> bool:
+    return price.valid_until is not None and price.valid_until.timestamp() <= now
+
+
+def _target(
+    ref: TargetRef, account: ProviderConfig, requested: str, default_max_tokens: int | None
+) -> Target:
+    secret = account.api_key
+    return Target(
+        account=ref.account,
+        kind=account.kind,
+        provider=account.provider_name,
+        base_url=account.base_url,
+        api_key="" if secret is None else secret.get_secret_value(),
+        model=ref.model,
+        model_requested=requested,
+        connect_timeout_s=account.timeouts.connect,
+        first_byte_timeout_s=account.timeouts.first_byte,
+        between_chunks_timeout_s=account.timeouts.between_chunks,
+        total_timeout_s=account.timeouts.total,
+        default_max_tokens=default_max_tokens,
+    )
+
+
+def _override(prices: Prices | None) -> PriceOverride | None:
+    if prices is None:
+        return None
+    return PriceOverride(
+        input=prices.input,
+        cached_input=prices.cached_input,
+        cache_write=prices.cache_write,
+        output=prices.output,
+    )
+
+
+def _output_bound(body: bytes, default: int | None) -> tuple[int, int]:
+    """Largest number of output tokens a request asks for, and of choices."""
+    most, choices = default or DEFAULT_MAX_OUTPUT, 1
+    if b"max_" in body or b'"n"' in body:
+        document = orjson.loads(body)
+        asked = document.get("max_completion_tokens") or document.get("max_tokens")
+        if isinstance(asked, int) and asked > 0:
+            most = asked
+        if isinstance(document.get("n"), int):
+            choices = max(1, document["n"])
+    return most, choices

@@ -1,0 +1,246 @@
+"""The step after a call: one settlement per attempt, in micro-batches, then its events go out."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from sluice_core.jobs.model import Outcome, State
+from sluice_core.jobs.policy import Settle
+from sluice_core.jobs.repository import POISON, JobRepository
+from sluice_core.jobs.writes import Settled, Settlement
+from sluice_core.publishing.model import Due, Origin, StoredResult
+from sluice_core.publishing.policy import result_messages, usage_message
+from sluice_core.publishing.repository import DUPLICATE, RESULT, USAGE, OutboxRepository
+from sluice_core.publishing.service import Publisher
+from sluice_core.settlement.model import Problem, Report
+from sluice_core.settlement.policy import ending, reading_ended, retrying
+from sluice_platform.batching import Batcher
+from sluice_platform.crash import crash_point
+from sluice_platform.ids import uuid7
+from sluice_schemas.errors import ErrorCode
+from sluice_worker.flight import Flight
+
+CAP = 100
+LINGER_S = 0.004
+RETRY_S = 0.2
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    flight: Flight
+    settlement: Settlement
+
+
+class SettleStep:
+    """Settles flights and hands their events to the publisher. A lost connection is asked again, not guessed."""
+
+    def __init__(
+        self,
+        jobs: JobRepository,
+        outbox: OutboxRepository,
+        publisher: Publisher,
+        origin: Origin,
+        *,
+        released: Callable[[Flight], None],
+    ) -> None:
+        self._jobs = jobs
+        self._outbox = outbox
+        self._publisher = publisher
+        self._origin = origin
+        self._released = released
+        self._prompt: Batcher[_Item] = Batcher(self._write, cap=CAP)
+        self._patient: Batcher[_Item] = Batcher(self._write, cap=CAP, linger_s=LINGER_S)
+
+    def __len__(self) -> int:
+        """Settlements not yet durable."""
+        return len(self._prompt) + len(self._patient)
+
+    async def run_prompt(self) -> None:
+        """Settle realtime flights."""
+        await self._prompt.run()
+
+    async def run_patient(self) -> None:
+        """Settle the others."""
+        await self._patient.run()
+
+    def end(
+        self,
+        flight: Flight,
+        state: State,
+        *,
+        report: Report | None,
+        problem: Problem | None,
+        read_on: bool = False,
+    ) -> None:
+        """End a job in a terminal state."""
+        settlement = ending(
+            flight.job,
+            state=state,
+            custom_id=flight.requester.custom_id,
+            now=round(time.time(), 6),
+            ce_id=uuid7(),
+            usage_id=uuid7(),
+            report=report,
+            problem=problem,
+            read_on=read_on,
+        )
+        self._add(flight, settlement)
+
+    def refuse(self, flight: Flight, state: State, code: ErrorCode, message: str) -> None:
+        """End a job without a call."""
+        self.end(flight, state, report=None, problem=Problem(code=code, message=message))
+
+    def retry(self, flight: Flight, report: Report, *, run_at: float) -> None:
+        """End an attempt; the job waits for its next one."""
+        self._add(flight, retrying(flight.job, report, run_at=run_at, usage_id=uuid7()))
+
+    def read(self, flight: Flight, report: Report) -> None:
+        """End the attempt of a job that was answered before, once that answer is durable."""
+        if not flight.answer_durable:
+            flight.late_report = report
+            return
+        self._add(flight, reading_ended(flight.job, report, usage_id=uuid7()))
+
+    def _add(self, flight: Flight, settlement: Settlement) -> None:
+        (self._prompt if flight.realtime else self._patient).add(_Item(flight, settlement))
+
+    async def _write(self, items: list[_Item]) -> None:
+        settled = await self._settle([item.settlement for item in items])
+        if settled is None:
+            await self._one_by_one(items)
+            return
+        crash_point("after_settle")
+        await self._events(items, settled)
+        for item, verdict in zip(items, settled.verdicts, strict=True):
+            if verdict is Settle.FENCED:
+                _log.warning("settle.fenced", job_id=str(item.flight.id))
+            self._let_go(item)
+
+    def _let_go(self, item: _Item) -> None:
+        flight = item.flight
+        if item.settlement.outcome is not Outcome.READ_ON:
+            self._released(flight)
+            return
+        flight.answer_durable = True
+        if flight.late_report is not None:
+            self.read(flight, flight.late_report)
+
+    async def _settle(self, settlements: list[Settlement]) -> Settled | None:
+        """None: one of them cannot be stored, and the batch has to be split."""
+        failing = False
+        while True:
+            try:
+                return await self._jobs.settle(settlements)
+            except asyncpg.PostgresError as exc:
+                if exc.sqlstate is not None and exc.sqlstate.startswith(POISON):
+                    return None
+                error: Exception = exc
+            except (OSError, TimeoutError, asyncpg.InterfaceError) as exc:
+                error = exc
+            if not failing:
+                _log.warning("settle.again", jobs=len(settlements), error=repr(error))
+            failing = True
+            await asyncio.sleep(RETRY_S)
+
+    async def _one_by_one(self, items: list[_Item]) -> None:
+        """Bisect a batch in which one settlement cannot be stored; that one ends as `internal`."""
+        if len(items) > 1:
+            middle = len(items) // 2
+            await self._write(items[:middle])
+            await self._write(items[middle:])
+            return
+        (item,) = items
+        _log.error("settle.poison", job_id=str(item.flight.id))
+        settlement = item.settlement
+        if settlement.code == ErrorCode.INTERNAL:
+            self._released(item.flight)  # the reaper will judge what cannot even be refused
+            return
+        await self._write([_Item(item.flight, _unstorable(item))])
+
+    async def _events(self, items: list[_Item], settled: Settled) -> None:
+        by_row = {
+            item.settlement.row: item
+            for item, verdict in zip(items, settled.verdicts, strict=True)
+            if verdict is Settle.SETTLED
+        }
+        from_ledger: list[int] = []
+        for outbox_id, kind, row in settled.events:
+            item = by_row.get(row)
+            if item is None or kind == DUPLICATE:
+                from_ledger.append(outbox_id)
+            elif kind == RESULT:
+                self._publisher.publish(self._result(outbox_id, item, settled.recorded_at))
+            elif kind == USAGE:
+                self._publisher.publish(self._usage(outbox_id, item, settled.recorded_at))
+        before = [
+            item.settlement.row
+            for item, verdict in zip(items, settled.verdicts, strict=True)
+            if verdict is Settle.MINE_BEFORE
+        ]
+        try:
+            if before:
+                from_ledger += await self._outbox.of_jobs(self._jobs.incarnation, before)
+            await self._publisher.publish_rows(from_ledger)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            _log.warning("events.left_to_sweeper", error=repr(exc))
+
+    def _result(self, outbox_id: int, item: _Item, recorded_at: float) -> Due:
+        settlement, flight = item.settlement, item.flight
+        assert settlement.ce_id is not None
+        assert settlement.result is not None
+        stored = StoredResult(
+            job_id=flight.id,
+            tenant=flight.job.facts.tenant,
+            ce_id=settlement.ce_id,
+            finished_at=recorded_at,
+            value=settlement.result,
+        )
+        messages = result_messages(self._origin, stored, flight.requester)
+        return Due(id=outbox_id, job=settlement.row, messages=tuple(messages))
+
+    def _usage(self, outbox_id: int, item: _Item, recorded_at: float) -> Due:
+        usage = item.settlement.usage
+        assert usage is not None
+        message = usage_message(
+            self._origin,
+            usage_id=usage.usage_id,
+            job_id=usage.job_id,
+            recorded_at=recorded_at,
+            value=usage.to_event(recorded_at),
+        )
+        return Due(id=outbox_id, messages=(message,))
+
+
+def _unstorable(item: _Item) -> Settlement:
+    """The same end without what could not be stored: its answer. Its money stays what it was."""
+    problem = Problem(code=ErrorCode.INTERNAL, message="the answer could not be stored")
+    plain = ending(
+        item.flight.job,
+        state=State.FAILED,
+        custom_id=item.flight.requester.custom_id,
+        now=round(time.time(), 6),
+        ce_id=uuid7(),
+        problem=problem,
+    )
+    settlement = item.settlement
+    return Settlement(
+        row=plain.row,
+        id=plain.id,
+        day=plain.day,
+        attempt=plain.attempt,
+        state=State.FAILED,
+        outcome=settlement.outcome,
+        code=ErrorCode.INTERNAL,
+        status=settlement.status,
+        usage=settlement.usage,
+        held_nano=settlement.held_nano,
+        input_nano=settlement.input_nano,
+        ce_id=plain.ce_id,
+        result=plain.result,
+    )
