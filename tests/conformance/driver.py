@@ -26,10 +26,12 @@ class Mock:
         return [row for row in rows if not job or row["job"] == job]
 
     def counts(self) -> dict[str, int]:
-        return self._http.get("/_mock/counts").json()
+        counts: dict[str, int] = self._http.get("/_mock/counts").json()
+        return counts
 
     def add_rule(self, **rule: Any) -> int:
-        return self._http.post("/_mock/rules", json=rule).raise_for_status().json()["id"]
+        answer = self._http.post("/_mock/rules", json=rule).raise_for_status()
+        return int(answer.json()["id"])
 
     def remove_rule(self, number: int) -> None:
         self._http.delete(f"/_mock/rules/{number}").raise_for_status()

@@ -263,3 +263,20 @@ async def test_a_provider_that_quotes_the_key_does_not_leak_it(openai_calls: Cal
     assert answer.status == 401
     assert b"sk-secret" not in (answer.body or b"")
     assert "sk-secret" not in answer.message
+
+
+async def test_a_server_that_answers_a_stream_whole_is_understood(openai_calls: Calls) -> None:
+    content = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}'
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head % len(content) + content)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        answer = await openai_calls(stream=True, base_url=f"http://127.0.0.1:{port}/v1")
+    assert (answer.failure, answer.deltas, answer.finish) == (None, 0, ("stop",))
+    assert answer.usage_source == "estimated"

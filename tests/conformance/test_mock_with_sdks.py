@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import httpx
@@ -15,8 +16,8 @@ import pytest
 from tests.conformance.driver import Mock
 from tests.waiting import eventually
 
-MESSAGES = [{"role": "user", "content": "hello there"}]
-TOOL = {"name": "add", "input_schema": {"type": "object", "properties": {}}}
+MESSAGES: Any = [{"role": "user", "content": "hello there"}]
+TOOL: Any = {"name": "add", "input_schema": {"type": "object", "properties": {}}}
 
 
 @pytest.fixture
