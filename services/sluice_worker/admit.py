@@ -234,7 +234,7 @@ class AdmitStep:
             to_topic=message.topic,
             key=message.key,
             headers=pack_headers(message.headers),
-            value=message.value or b"",
+            value=message.value,
         )
 
 

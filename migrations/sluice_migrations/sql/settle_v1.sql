@@ -113,11 +113,11 @@ begin
 
   with due as (
     insert into sluice.outbox (owner, kind, job, day, record, usage_id, usage_at)
-    select p_owner, 1, e.job, e.day, null, null::uuid, null::timestamptz from unnest(p_settlements, verdicts)
+    select p_owner, 1::smallint, e.job, e.day, null::uuid, null::uuid, null::timestamptz from unnest(p_settlements, verdicts)
          e(job, uuid, day, attempt, state, run_at, death, outcome, code, status, provider_request_id, usage_id, held_nano, input_nano, ce_id, verdict)
      where e.verdict = 1 and e.state >= 10
     union all
-    select p_owner, 3, u.job, null, null, u.usage_id, v_now from unnest(p_usage) u where u.job = any (v_settled)
+    select p_owner, 3::smallint, u.job, null::date, null::uuid, u.usage_id, v_now from unnest(p_usage) u where u.job = any (v_settled)
     returning id, kind, job)
   select array_agg(id), array_agg(kind), array_agg(job) into outbox, out_kinds, out_jobs from due;
   -- The waiters are read after the job row is locked: none can join any more.

@@ -49,7 +49,7 @@ class DeadLetterEntry:
     to_topic: str
     key: bytes | None
     headers: bytes
-    value: bytes
+    value: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
