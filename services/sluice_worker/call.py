@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
+import structlog
 
 from sluice_core.jobs.fates import FailureKind, Fate, Retry, fate, next_step
 from sluice_core.jobs.model import Outcome, State
@@ -25,6 +26,8 @@ from sluice_worker.stream import Deltas
 
 READ_ON_S = 30.0
 """How long a provider is read on after its job was answered, for the usage it reports at the end."""
+
+_log = structlog.stdlib.get_logger(__name__)
 
 _STATES = {
     "failed": State.FAILED,
@@ -82,25 +85,42 @@ class CallStep:
         asyncio.get_running_loop().call_later(READ_ON_S, flight.task.cancel)
 
     async def _run(self, flight: Flight) -> None:
+        answer: Answer | None = None
         try:
             answer = await self._call(flight)
         except asyncio.CancelledError:
             if not flight.answered:
                 raise  # the process ends: the ledger's lease says the rest
-            answer = None
+        except Exception:
+            # A defect of ours. What the provider did is not known, and nothing is left to hang.
+            _log.exception("call.defect", job_id=str(flight.id))
         finally:
-            self.flights.discard(flight)
-            if flight.timer is not None:
-                flight.timer.cancel()
-            if flight.flush is not None:
-                flight.flush()
-            self._finished(flight)
+            self._leave(flight)
         crash_point("after_call")
-        if flight.answered:
-            self._settle.read(flight, _reading_report(flight, answer))
-        else:
-            assert answer is not None
-            self._conclude(flight, answer)
+        try:
+            if flight.answered:
+                self._settle.read(flight, _reading_report(flight, answer))
+            elif answer is None:
+                self._give_up(flight)
+            else:
+                self._conclude(flight, answer)
+        except Exception:
+            _log.exception("call.defect", job_id=str(flight.id))
+            self._give_up(flight)
+
+    def _leave(self, flight: Flight) -> None:
+        self.flights.discard(flight)
+        if flight.timer is not None:
+            flight.timer.cancel()
+        if flight.flush is not None:
+            flight.flush()
+        self._finished(flight)
+
+    def _give_up(self, flight: Flight) -> None:
+        """End a flight that our own code failed on: its money stays held until somebody looks."""
+        problem = Problem(code=ErrorCode.INTERNAL, message="the gateway failed on this answer")
+        report = _report(flight, outcome=Outcome.UNKNOWN, money="unknown", now=_now())
+        self._settle.end(flight, State.UNKNOWN, report=report, problem=problem)
 
     async def _call(self, flight: Flight) -> Answer:
         job, route = flight.job, flight.route

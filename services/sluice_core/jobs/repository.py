@@ -32,7 +32,7 @@ def job_of(row: Mapping[str, Any]) -> Job:
     """A row of `claim_v1` and its like as a value."""
     return Job(
         row=row["job"],
-        id=row["uuid"],
+        id=UUID(bytes=row["uuid"].bytes),  # the driver's own UUID type is no JSON
         day=row["day"],
         lane=row["lane"],
         run=row["run"],
@@ -257,7 +257,7 @@ class JobRepository:
         return [
             AbandonedReading(
                 row=row["job"],
-                id=row["uuid"],
+                id=UUID(bytes=row["uuid"].bytes),  # the driver's own UUID type is no JSON
                 day=row["day"],
                 attempt=row["attempt"],
                 owner=row["worker"],
