@@ -120,6 +120,7 @@ declare
   bound timestamptz := now();
   oldest timestamptz;
   missed timestamptz;
+  longest constant interval := '2 minutes';
   newest bigint := pg_snapshot_xmax(seen)::text::bigint;  -- 64 bits; a row's xmin has 32 and lies within 2^31 of it
 begin
   if not pg_has_role('pg_read_all_stats', 'usage') then
@@ -127,8 +128,11 @@ begin
   end if;
   select min(a.xact_start) into oldest from pg_stat_activity a
    where a.datname = current_database() and a.pid <> pg_backend_pid() and a.xact_start is not null and a.backend_type = 'client backend';
+  if current_setting('transaction_isolation') <> 'read committed' then
+    return least(bound - longest, oldest);
+  end if;
   select min(u.recorded_at) into missed from finance.usage u
-   where u.recorded_at >= bound - interval '2 minutes' and u.recorded_at < bound
+   where u.recorded_at >= bound - longest and u.recorded_at < bound
      and not pg_visible_in_snapshot(
            (newest + (u.xmin::text::bigint - newest % 4294967296 + 6442450944) % 4294967296 - 2147483648)::text::xid8, seen);
   return least(bound, oldest, missed);

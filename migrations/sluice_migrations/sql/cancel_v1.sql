@@ -3,33 +3,38 @@
 -- p_uuids and p_runs: exactly one of each pair is set. Only the tenant's own jobs are touched. Returns how many live jobs were flagged.
 create function sluice.cancel_v1(p_tenants text[], p_uuids uuid[], p_runs text[]) returns int language plpgsql volatile as $$
 declare
-  flagged int := 0; v_job bigint; v_row record; r record;
+  v_absent uuid[]; v_jobs bigint[]; flagged int := 0;
 begin
-  for r in select c.tenant, c.uuid, c.run from unnest(p_tenants, p_uuids, p_runs) c(tenant, uuid, run) order by c.uuid, c.tenant, c.run loop
-    if r.run is not null then
-      insert into sluice.cancels (tenant, run) values (r.tenant, r.run) on conflict do nothing;
-      continue;
-    end if;
-    -- The pending cancel is written first: an admission that does not see it yet is seen below.
-    insert into sluice.cancels (tenant, uuid) values (r.tenant, r.uuid) on conflict do nothing;
-    select t.job into v_job from sluice.identities t where t.uuid = r.uuid;
-    if not found then
-      -- A job that has moved to the past is over; nothing is kept for it.
-      if exists (select from sluice.jobs_past p join sluice.lanes l on l.id = p.lane where p.uuid = r.uuid and l.tenant = r.tenant) then
-        delete from sluice.cancels c where c.uuid = r.uuid and c.tenant = r.tenant;
-      end if;
-      continue;
-    end if;
-    select j.state, j.cancel, l.tenant into v_row from sluice.jobs j join sluice.lanes l on l.id = j.lane where j.id = v_job for update of j;
-    if found and v_row.tenant = r.tenant then
-      if v_row.state < 10 and not v_row.cancel then
-        update sluice.jobs j set cancel = true where j.id = v_job;
-        flagged := flagged + 1;
-      end if;
-    end if;
-    -- Either it was for this job and is used up, or another tenant's job has that id and the cancel means nothing.
-    if v_row is not null then delete from sluice.cancels c where c.uuid = r.uuid and c.tenant = r.tenant; end if;
-  end loop;
+  insert into sluice.cancels (tenant, run)
+  select distinct c.tenant, c.run from unnest(p_tenants, p_runs) c(tenant, run) where c.run is not null order by 1, 2
+  on conflict do nothing;
+  if array_remove(p_uuids, null) = '{}' then return 0; end if;
+  insert into sluice.cancels (tenant, uuid)
+  select distinct c.tenant, c.uuid from unnest(p_tenants, p_uuids) c(tenant, uuid) where c.uuid is not null order by 2, 1
+  on conflict do nothing;
+  -- An admission of the same identity that runs at this moment must see the cancel, or be seen by it. The unique index decides:
+  -- to insert the identity waits for that admission to end, and one that comes later waits for us, then finds the cancel.
+  with probe as (
+    insert into sluice.identities as t (uuid, job, record, body_hash)
+    select distinct u.uuid, 0, u.uuid, ''::bytea from unnest(p_uuids) u(uuid) where u.uuid is not null order by 1
+    on conflict do nothing returning t.uuid)
+  select coalesce(array_agg(p.uuid), '{}') into v_absent from probe p;
+  delete from sluice.identities t where t.uuid = any (v_absent);
+
+  select array_agg(s.id) into v_jobs from (
+    select j.id, j.state, j.cancel from unnest(p_tenants, p_uuids) c(tenant, uuid)
+      join sluice.identities t on t.uuid = c.uuid
+      join sluice.jobs j on j.id = t.job
+      join sluice.lanes l on l.id = j.lane and l.tenant = c.tenant
+     order by j.id for update of j) s
+   where s.state < 10 and not s.cancel;
+  update sluice.jobs j set cancel = true where j.id = any (v_jobs);
+  get diagnostics flagged = row_count;
+  -- Used up: it was for a job that is here, or over; or that id is another tenant's job, and the cancel means nothing.
+  delete from sluice.cancels x using unnest(p_tenants, p_uuids) c(tenant, uuid)
+   where x.tenant = c.tenant and x.uuid = c.uuid
+     and (c.uuid <> all (v_absent)
+          or exists (select from sluice.jobs_past p join sluice.lanes l on l.id = p.lane where p.uuid = c.uuid and l.tenant = c.tenant));
   return flagged;
 end $$;
 

@@ -1,43 +1,66 @@
--- What a dead process left. Level-triggered: every row whose owner is not among the living, at every pass.
+-- What a dead process left. Level-triggered: every row whose owner is dead, at every pass.
+-- Dead is an owner that the caller has watched being silent (p_silent), or that is not registered: a process registers before it
+-- owns anything, so in one snapshot an owner without a row has left, or was buried. A row is found first and then locked under the
+-- owner it was found with, so that a new owner, unknown to the snapshot, is never taken for dead.
 
 -- Owned rows go back to their lane (safe: begin is fenced); those that have outlived too many owners are left for their end.
-create function sluice.reap_owned_v1(p_alive bigint[], p_deaths int, p_limit int) returns int language sql volatile as $$
-  with lost as (
-    select j.id from sluice.jobs j
-     where j.state = 2 and j.owner is not null and j.owner <> all (p_alive) and j.deaths + 1 < p_deaths
-     order by j.id limit p_limit for update skip locked),
+create function sluice.reap_owned_v1(p_silent bigint[], p_deaths int, p_limit int) returns int language sql volatile as $$
+  with seen as materialized (
+    select j.id, j.owner from sluice.jobs j
+     where j.state = 2 and j.deaths + 1 < p_deaths
+       and (j.owner = any (p_silent) or not exists (select from sluice.workers w where w.incarnation = j.owner))
+     order by j.id limit p_limit),
+  lost as (
+    select j.id from seen s join sluice.jobs j on j.id = s.id and j.owner = s.owner and j.state = 2
+     order by j.id for update of j skip locked),
   back as (
     update sluice.jobs j set state = 1, owner = null, deaths = j.deaths + 1 from lost where j.id = lost.id returning 1)
   select count(*)::int from back
 $$;
 
 -- Rows that need a settlement in their dead owner's name: calling ones, and owned ones with no life left; not locked: settle is fenced.
-create function sluice.left_calling_v1(p_alive bigint[], p_alive_owned bigint[], p_deaths int, p_limit int)
+-- p_silent: by the calling lease, p_silent_owned: by the owned one.
+create function sluice.left_calling_v1(p_silent bigint[], p_silent_owned bigint[], p_deaths int, p_limit int)
 returns table (job bigint, uuid uuid, day date, lane int, run bigint, was smallint, attempt smallint, first_attempt smallint, max_attempts smallint,
                deaths smallint, execution smallint, retry_unknown boolean, streams boolean, cancel boolean,
                due_at float8, deadline float8, admitted_at float8, body bytea, facts text, requester bytea,
                owner bigint, account text, provider_model text, worst_nano bigint, started_at float8)
 language sql volatile as $$
+  with unheard as materialized (
+    select o.owner from (select distinct j.owner from sluice.jobs j where j.state in (2, 3)) o
+     where not exists (select from sluice.workers w where w.incarnation = o.owner))
   select j.id, j.uuid, j.day, j.lane, j.run, j.state, j.attempt, j.first_attempt, j.max_attempts, j.deaths, j.execution, j.retry_unknown, j.streams, j.cancel,
          extract(epoch from j.due_at)::float8, extract(epoch from j.deadline)::float8, extract(epoch from j.admitted_at)::float8,
          q.body, q.facts, q.requester, j.owner, a.account, a.provider_model, a.worst_nano, extract(epoch from a.started_at)::float8
     from sluice.jobs j
     join sluice.requests q on q.job = j.id and q.day = j.day
     left join sluice.attempts a on a.job = j.id and a.day = j.day and a.attempt = j.attempt and j.state = 3
-   where j.owner is not null
-     and ((j.state = 3 and j.owner <> all (p_alive)) or (j.state = 2 and j.owner <> all (p_alive_owned) and j.deaths + 1 >= p_deaths))
+   where (j.state = 3 and (j.owner = any (p_silent) or j.owner in (select u.owner from unheard u)))
+      or (j.state = 2 and j.deaths + 1 >= p_deaths and (j.owner = any (p_silent_owned) or j.owner in (select u.owner from unheard u)))
    order by j.id limit p_limit
 $$;
 
--- Attempts that a dead process was still reading for a job answered before.
-create function sluice.left_reading_v1(p_alive bigint[], p_limit int)
-returns table (job bigint, uuid uuid, day date, attempt smallint, worker bigint, facts text, account text, provider_model text, worst_nano bigint, started_at float8)
+-- Attempts that a dead process was still reading for a job answered before. bytes: of the request.
+create function sluice.left_reading_v1(p_silent bigint[], p_limit int)
+returns table (job bigint, uuid uuid, day date, attempt smallint, worker bigint, facts text, bytes int,
+               account text, provider_model text, worst_nano bigint, started_at float8)
 language sql volatile as $$
-  select o.job, r.uuid, o.day, o.attempt, o.worker, q.facts, a.account, a.provider_model, a.worst_nano, extract(epoch from a.started_at)::float8
+  select o.job, r.uuid, o.day, o.attempt, o.worker, q.facts, octet_length(q.body),
+         a.account, a.provider_model, a.worst_nano, extract(epoch from a.started_at)::float8
     from sluice.reading_on o
     join sluice.requests q on q.job = o.job and q.day = o.day
     join sluice.attempts a on a.job = o.job and a.day = o.day and a.attempt = o.attempt
     join sluice.responses r on r.job = o.job and r.day = o.day
-   where o.worker <> all (p_alive)
+   where o.worker = any (p_silent) or not exists (select from sluice.workers w where w.incarnation = o.worker)
    order by o.job limit p_limit
+$$;
+
+-- Removes the silent of whom nothing is left; one that has beaten within p_lease after all stays.
+create function sluice.bury_v1(p_silent bigint[], p_lease interval) returns setof bigint language sql volatile as $$
+  delete from sluice.workers w
+   where w.incarnation = any (p_silent) and w.beat_at < clock_timestamp() - p_lease
+     and not exists (select from sluice.jobs j where j.owner = w.incarnation and j.state in (2, 3))
+     and not exists (select from sluice.reading_on o where o.worker = w.incarnation)
+     and not exists (select from sluice.outbox o where o.owner = w.incarnation)
+  returning w.incarnation
 $$;

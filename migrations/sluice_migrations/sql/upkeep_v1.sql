@@ -27,14 +27,29 @@ begin
   get diagnostics moved = row_count;
 end $$;
 
--- Outbox rows of the dead, or older than p_age: leased to the caller, who publishes and deletes them.
-create function sluice.take_outbox_v1(p_owner bigint, p_alive bigint[], p_age interval, p_limit int)
+-- Outbox rows of the dead (as in reap_v1: silent, or not registered), or older than p_age: leased to the caller, who publishes and deletes them.
+create function sluice.take_outbox_v1(p_owner bigint, p_silent bigint[], p_age interval, p_limit int)
 returns setof sluice.outbox language sql volatile as $$
-  with due as (
-    select o.id from sluice.outbox o
-     where o.owner <> all (p_alive) or o.at < clock_timestamp() - p_age
-     order by o.id limit p_limit for update skip locked)
+  with seen as materialized (
+    select o.id, o.owner from sluice.outbox o
+     where o.owner = any (p_silent) or o.at < clock_timestamp() - p_age
+        or not exists (select from sluice.workers w where w.incarnation = o.owner)
+     order by o.id limit p_limit),
+  due as (
+    select o.id from seen s join sluice.outbox o on o.id = s.id and o.owner = s.owner order by o.id for update of o skip locked)
   update sluice.outbox o set owner = p_owner, at = clock_timestamp() from due where o.id = due.id returning o.*
+$$;
+
+-- Enters an event that says a fact which holds for long, once for all processes and passes. False: it was told before.
+create table sluice.facts_told (ce_id uuid primary key, at timestamptz not null default clock_timestamp());
+create function sluice.tell_once_v1(p_ce_id uuid, p_owner bigint, p_topic text, p_key bytea, p_headers bytea, p_value bytea)
+returns boolean language sql volatile as $$
+  with fresh as (
+    insert into sluice.facts_told (ce_id) values (p_ce_id) on conflict do nothing returning ce_id),
+  due as (
+    insert into sluice.outbox (owner, kind, topic, key, headers, value)
+    select p_owner, 4, p_topic, p_key, p_headers, p_value from fresh returning 1)
+  select exists (select from due)
 $$;
 
 -- Books what an unknown attempt really cost, as a correction of its row. Returns the correction's id, or null where nothing is held.
@@ -61,16 +76,58 @@ begin
   return p_correction;
 end $$;
 
--- Marks runs complete that have had no live job and no new one for p_quiet; the row makes it once.
-create function sluice.complete_runs_v1(p_quiet interval, p_limit int)
+-- Headers as the outbox holds them: a JSON list of names and values in hexadecimal.
+create function sluice.headers_v1(variadic p_pairs text[]) returns bytea language sql immutable as $$
+  select convert_to(jsonb_agg(jsonb_build_array(p_pairs[i], encode(convert_to(p_pairs[i + 1], 'UTF8'), 'hex')) order by i)::text, 'UTF8')
+    from generate_series(1, cardinality(p_pairs), 2) i
+$$;
+create function sluice.time_v1(p_at timestamptz) returns text language sql stable as $$
+  select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$$;
+
+-- Marks runs complete that have had no live job and no new one for p_quiet, and enters the event of each in the same statement.
+create function sluice.complete_runs_v1(p_quiet interval, p_limit int, p_owner bigint, p_topic text, p_source text)
 returns table (run bigint, tenant text, name text, completed_at timestamptz) language sql volatile as $$
   with done as (
     select r.id from sluice.runs r
      where r.completed_at is null
        and not exists (select from sluice.jobs j where j.run = r.id and j.state < 10)
-       and coalesce((select j.admitted_at from sluice.jobs j where j.run = r.id order by j.id desc limit 1),
+       and greatest((select j.admitted_at from sluice.jobs j where j.run = r.id order by j.id desc limit 1),
                     (select max(p.admitted_at) from sluice.jobs_past p where p.run = r.id)) < clock_timestamp() - p_quiet
-     order by r.id limit p_limit for update of r skip locked)
-  update sluice.runs r set completed_at = clock_timestamp() from done where r.id = done.id
-  returning r.id, r.tenant, r.name, r.completed_at
+     order by r.id limit p_limit for update of r skip locked),
+  marked as (
+    update sluice.runs r set completed_at = clock_timestamp() from done where r.id = done.id
+    returning r.id, r.tenant, r.name, r.created_at, r.completed_at),
+  due as (
+    insert into sluice.outbox (owner, kind, topic, key, headers, value)
+    select p_owner, 4, p_topic, convert_to(m.name, 'UTF8'),
+           sluice.headers_v1('ce_specversion', '1.0', 'ce_type', 'com.sluicegate.run.completed.v1', 'ce_source', p_source, 'ce_subject', m.name,
+             'ce_id', gen_random_uuid()::text, 'ce_time', sluice.time_v1(m.completed_at), 'content-type', 'application/json'),
+           convert_to(jsonb_build_object('run_id', m.name, 'tenant', m.tenant, 'jobs', f.jobs,
+             'states', jsonb_build_object('succeeded', f.succeeded, 'failed', f.failed, 'rejected', f.rejected, 'expired', f.expired,
+                                          'cancelled', f.cancelled, 'unknown', f.unknown),
+             'cost_usd', f.cost_usd::text, 'started_at', sluice.time_v1(m.created_at), 'completed_at', sluice.time_v1(m.completed_at))::text, 'UTF8')
+      from marked m join finance.runs f on f.tenant = m.tenant and f.run_id = m.name)
+  select m.id, m.tenant, m.name, m.completed_at from marked m
 $$;
+
+-- Removes, at most p_limit rows of each table, what is remembered no longer than identities are.
+create function sluice.purge_v1(p_age interval, p_limit int) returns int language plpgsql volatile as $$
+declare
+  v_edge timestamptz := clock_timestamp() - p_age; v_gone int; v_all int := 0;
+begin
+  delete from sluice.waiters w using (
+    select x.job, x.record from sluice.waiters x
+     where x.at < v_edge and not exists (select from sluice.jobs j where j.id = x.job) limit p_limit) o
+   where w.job = o.job and w.record = o.record;
+  get diagnostics v_gone = row_count; v_all := v_all + v_gone;
+  delete from sluice.dead_letters d using (select x.record from sluice.dead_letters x where x.at < v_edge limit p_limit) o where d.record = o.record;
+  get diagnostics v_gone = row_count; v_all := v_all + v_gone;
+  delete from sluice.cancels c using (select x.id from sluice.cancels x where x.at < v_edge limit p_limit) o where c.id = o.id;
+  get diagnostics v_gone = row_count; v_all := v_all + v_gone;
+  delete from sluice.late_outcomes l using (select x.id from sluice.late_outcomes x where x.at < v_edge limit p_limit) o where l.id = o.id;
+  get diagnostics v_gone = row_count; v_all := v_all + v_gone;
+  delete from sluice.facts_told f using (select x.ce_id from sluice.facts_told x where x.at < v_edge limit p_limit) o where f.ce_id = o.ce_id;
+  get diagnostics v_gone = row_count;
+  return v_all + v_gone;
+end $$;

@@ -170,7 +170,7 @@ class OpenAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbandonedReading:
-    """An attempt that a dead process was reading on for a job answered before."""
+    """An attempt that a dead process was reading on for a job answered before; its request had so many bytes."""
 
     row: int
     id: UUID
@@ -178,4 +178,5 @@ class AbandonedReading:
     attempt: int
     owner: int
     facts: Facts
+    request_bytes: int
     open_attempt: OpenAttempt

@@ -223,21 +223,21 @@ class JobRepository:
         count: int = await self._pool.fetchval("select sluice.flag_cancelled_runs_v1($1)", limit)
         return count
 
-    async def reap_owned(self, alive: Sequence[int], limit: int) -> int:
-        """Give the dead's unstarted rows back to their lanes."""
+    async def reap_owned(self, silent: Sequence[int], limit: int) -> int:
+        """Give the unstarted rows of the dead (silent, or not registered) back to their lanes."""
         count: int = await self._pool.fetchval(
-            "select sluice.reap_owned_v1($1, $2, $3)", alive, MAX_DEATHS, limit
+            "select sluice.reap_owned_v1($1, $2, $3)", silent, MAX_DEATHS, limit
         )
         return count
 
     async def abandoned(
-        self, alive: Sequence[int], alive_owned: Sequence[int], limit: int
+        self, silent: Sequence[int], silent_owned: Sequence[int], limit: int
     ) -> list[Abandoned]:
-        """Rows to settle in their dead owner's name. `alive`: by the calling lease, `alive_owned`: by the owned one."""
+        """Rows to settle in their dead owner's name. `silent`: by the calling lease, `silent_owned`: by the owned one."""
         rows = await self._pool.fetch(
             "select * from sluice.left_calling_v1($1, $2, $3, $4)",
-            alive,
-            alive_owned,
+            silent,
+            silent_owned,
             MAX_DEATHS,
             limit,
         )
@@ -251,9 +251,9 @@ class JobRepository:
             for row in rows
         ]
 
-    async def abandoned_readings(self, alive: Sequence[int], limit: int) -> list[AbandonedReading]:
+    async def abandoned_readings(self, silent: Sequence[int], limit: int) -> list[AbandonedReading]:
         """Attempts that dead processes were reading on."""
-        rows = await self._pool.fetch("select * from sluice.left_reading_v1($1, $2)", alive, limit)
+        rows = await self._pool.fetch("select * from sluice.left_reading_v1($1, $2)", silent, limit)
         return [
             AbandonedReading(
                 row=row["job"],
@@ -262,6 +262,7 @@ class JobRepository:
                 attempt=row["attempt"],
                 owner=row["worker"],
                 facts=Facts.from_json(row["facts"]),
+                request_bytes=row["bytes"],
                 open_attempt=_open_attempt(row),
             )
             for row in rows

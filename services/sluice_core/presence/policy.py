@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-READINGS = 6
+READINGS: Final = 6
 """How often the same counter must have been read, so that an observer that was frozen itself judges nobody."""
+LONGEST_GAP_S: Final = 1.5
+"""What the time between two readings counts at most: nobody was observed while the observer slept."""
 
 
 @dataclass(slots=True)
 class _Seen:
     beat: int
-    since: float
+    silence_s: float
     readings: int
 
 
@@ -19,6 +22,7 @@ class Observer:
     """Remembers beats over readings. A restart of the database starts it afresh: an outage kills nobody."""
 
     _server: float = 0.0
+    _read_at: float = 0.0
     _seen: dict[int, _Seen] = field(default_factory=dict)
 
     def read(self, beats: Mapping[int, int], *, server_started_at: float, now: float) -> None:
@@ -26,22 +30,25 @@ class Observer:
         if server_started_at != self._server:
             self._server = server_started_at
             self._seen = {}
+        observed_s = min(now - self._read_at, LONGEST_GAP_S)
+        self._read_at = now
         self._seen = {
-            incarnation: self._advance(incarnation, beat, now)
+            incarnation: self._advance(incarnation, beat, observed_s)
             for incarnation, beat in beats.items()
         }
 
-    def _advance(self, incarnation: int, beat: int, now: float) -> _Seen:
+    def _advance(self, incarnation: int, beat: int, observed_s: float) -> _Seen:
         seen = self._seen.get(incarnation)
         if seen is None or seen.beat != beat:
-            return _Seen(beat=beat, since=now, readings=1)
+            return _Seen(beat=beat, silence_s=0.0, readings=1)
         seen.readings += 1
+        seen.silence_s += observed_s
         return seen
 
-    def alive(self, lease_s: float, *, now: float) -> list[int]:
-        """Incarnations not silent for `lease_s` seconds. Who is not registered at all is not alive."""
+    def silent(self, lease_s: float) -> list[int]:
+        """Registered incarnations that were observed to be silent for `lease_s` seconds."""
         return [
             incarnation
             for incarnation, seen in self._seen.items()
-            if seen.readings < READINGS or now - seen.since < lease_s
+            if seen.readings >= READINGS and seen.silence_s >= lease_s
         ]

@@ -35,12 +35,12 @@ class OutboxRepository:
         )
         return [row["id"] for row in rows]
 
-    async def take(self, owner: int, alive: Sequence[int], age_s: float, limit: int) -> list[Due]:
-        """Lease rows of dead owners, or older than `age_s` seconds, to `owner`."""
+    async def take(self, owner: int, silent: Sequence[int], age_s: float, limit: int) -> list[Due]:
+        """Lease rows of dead owners (silent, or not registered), or older than `age_s` seconds, to `owner`."""
         rows = await self._pool.fetch(
             "select * from sluice.take_outbox_v1($1, $2, make_interval(secs => $3), $4)",
             owner,
-            alive,
+            silent,
             age_s,
             limit,
         )
