@@ -1,6 +1,7 @@
 """An API key as intake uses it."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 VOUCH: Final = "vouch"
@@ -27,3 +28,26 @@ class Key:
     reply_topics: tuple[str, ...]
     expires_at: float | None
     revoked_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyScope:
+    """Whose a key is, and what it may do; absent parts leave the choice to the job."""
+
+    tenant: str
+    team: str | None = None
+    project: str | None = None
+    app: str | None = None
+    grants: frozenset[str] = frozenset()
+    reply_topics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """A key as people see it: no signing material."""
+
+    id: str
+    scope: KeyScope
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None

@@ -1,0 +1,1 @@
+"""Versions of the configuration that were applied."""

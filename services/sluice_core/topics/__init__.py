@@ -1,0 +1,1 @@
+"""The broker's topics, held against what a configuration needs."""
