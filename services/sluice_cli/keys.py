@@ -1,0 +1,224 @@
+"""`sluice keys create | list | rotate | revoke`: API keys of tenants."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sluice_cli.output import Column, Json, Refused, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from sluice_core.keys.model import KeyRecord, KeyScope
+    from sluice_core.keys.service import NewKey
+    from sluice_platform.settings import Settings
+
+app = typer.Typer(help="API keys: who may sign jobs, and for whom.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    tenant: Annotated[str, typer.Option(help="Whose key it is.")],
+    team: Annotated[str | None, typer.Option(help="Bind its jobs to a team.")] = None,
+    project: Annotated[str | None, typer.Option(help="Bind its jobs to a project.")] = None,
+    app_name: Annotated[str | None, typer.Option("--app", help="Bind its jobs to an app.")] = None,
+    grant: Annotated[
+        list[str] | None, typer.Option(help="A grant: vouch lets it speak for any caller.")
+    ] = None,
+    reply_topic: Annotated[
+        list[str] | None, typer.Option(help="Where a vouching key's replies may go.")
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="How long it is valid, such as 90d; default: for ever.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Create a key. Its secret is shown once and stored nowhere.
+
+    Example: [bold]sluice keys create --tenant acme --project search[/bold]
+
+    Needs SLUICE_DATABASE and SLUICE_MASTER_KEY; with SLUICE_CONFIG the names are checked against it.
+    """
+    from sluice_cli.session import duration, run, settings
+    from sluice_core.keys.model import KeyScope
+
+    scope = KeyScope(
+        tenant=tenant,
+        team=team,
+        project=project,
+        app=app_name,
+        grants=frozenset(grant or ()),
+        reply_topics=tuple(reply_topic or ()),
+    )
+    given = settings()
+    check_scope(given, scope)
+    lifetime = None if expires is None else duration(expires)
+    _show(run(_create(given, scope, lifetime)), json_output=json_output)
+
+
+@app.command("list")
+def list_keys(json_output: Json = False) -> None:
+    """List every key: whose it is, what it may do, until when. Secrets are not kept.
+
+    Example: [bold]sluice keys list[/bold]
+    """
+    from sluice_cli.session import run, settings
+
+    found = run(_list(settings()))
+    if json_output:
+        print_json([_flat(key) for key in found])
+        return
+    titles = (
+        *("id", "tenant", "team", "project", "app", "grants"),
+        *("created", "expires", "revoked", "state"),
+    )
+    rows = [
+        (
+            *(key.id, key.scope.tenant, key.scope.team, key.scope.project, key.scope.app),
+            *(sorted(key.scope.grants), key.created_at, key.expires_at, key.revoked_at),
+            state_of(key, datetime.now(UTC)),
+        )
+        for key in found
+    ]
+    print_table("Keys", [Column(title=title) for title in titles], rows)
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The key's id.")], json_output: Json = False
+) -> None:
+    """End a key now; its jobs that are not called yet are refused.
+
+    Example: [bold]sluice keys revoke sgk_0123456789abcdef01234567[/bold]
+    """
+    from sluice_cli.session import run, settings
+
+    run(_revoke(settings(), key_id))
+    if json_output:
+        print_json({"id": key_id, "revoked": True})
+    else:
+        say(f"{key_id} is revoked")
+
+
+@app.command()
+def rotate(
+    key_id: Annotated[str, typer.Argument(help="The key to replace.")],
+    overlap: Annotated[
+        str, typer.Option(help="How long the old key stays valid beside the new one.")
+    ] = "24h",
+    json_output: Json = False,
+) -> None:
+    """Create a key of the same scope and let the old one expire.
+
+    Example: [bold]sluice keys rotate sgk_0123456789abcdef01234567 --overlap 1h[/bold]
+    """
+    from sluice_cli.session import duration, run, settings
+
+    made = run(_rotate(settings(), key_id, duration(overlap)))
+    _show(made, json_output=json_output)
+
+
+def check_scope(given: "Settings", scope: "KeyScope") -> None:
+    """Refuse names that the configuration does not have, where there is one."""
+    from sluice_cli.session import configuration
+    from sluice_core.config.references import suggestion
+
+    if given.config is None:
+        return
+    tenants = configuration(given).tenants
+    tenant = tenants.get(scope.tenant)
+    if tenant is None:
+        raise Refused(
+            f'{given.config} has no tenant "{scope.tenant}"{suggestion(scope.tenant, tenants)}'
+        )
+    if scope.team is not None and scope.team not in tenant.teams:
+        raise Refused(
+            f'tenant "{scope.tenant}" has no team "{scope.team}"'
+            f"{suggestion(scope.team, tenant.teams)}"
+        )
+    if scope.project is None:
+        return
+    project = tenant.projects.get(scope.project)
+    if project is None:
+        raise Refused(
+            f'tenant "{scope.tenant}" has no project "{scope.project}"'
+            f"{suggestion(scope.project, tenant.projects)}"
+        )
+    if scope.app is not None and scope.app not in project.apps:
+        raise Refused(
+            f'project "{scope.project}" has no app "{scope.app}"'
+            f"{suggestion(scope.app, project.apps)}"
+        )
+
+
+def state_of(key: "KeyRecord", now: datetime) -> str:
+    """`valid`, `expired` or `revoked` at `now`."""
+    if key.revoked_at is not None and key.revoked_at <= now:
+        return "revoked"
+    if key.expires_at is not None and key.expires_at <= now:
+        return "expired"
+    return "valid"
+
+
+def _flat(key: "KeyRecord") -> dict[str, object]:
+    scope = key.scope
+    return {
+        "id": key.id,
+        "tenant": scope.tenant,
+        "team": scope.team,
+        "project": scope.project,
+        "app": scope.app,
+        "grants": scope.grants,
+        "reply_topics": scope.reply_topics,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "state": state_of(key, datetime.now(UTC)),
+    }
+
+
+def _show(made: "NewKey", *, json_output: bool) -> None:
+    if json_output:
+        print_json({"id": made.id, "secret": made.secret})
+        return
+    say(f"id      {made.id}\nsecret  {made.secret}")
+    say("Keep the secret now: it is shown once and stored nowhere.")
+
+
+async def _create(given: "Settings", scope: "KeyScope", expires_in_s: float | None) -> "NewKey":
+    from sluice_cli.session import actor, ledger
+    from sluice_core.keys.repository import KeyRepository
+    from sluice_core.keys.service import KeyService
+
+    master_key = given.need_master_key()
+    async with ledger(given) as pool:
+        service = KeyService(KeyRepository(pool), actor())
+        return await service.create(scope, master_key=master_key, expires_in_s=expires_in_s)
+
+
+async def _list(given: "Settings") -> "list[KeyRecord]":
+    from sluice_cli.session import actor, ledger
+    from sluice_core.keys.repository import KeyRepository
+    from sluice_core.keys.service import KeyService
+
+    async with ledger(given) as pool:
+        return list(await KeyService(KeyRepository(pool), actor()).list())
+
+
+async def _revoke(given: "Settings", key_id: str) -> None:
+    from sluice_cli.session import actor, ledger
+    from sluice_core.keys.repository import KeyRepository
+    from sluice_core.keys.service import KeyService
+
+    async with ledger(given) as pool:
+        await KeyService(KeyRepository(pool), actor()).revoke(key_id)
+
+
+async def _rotate(given: "Settings", key_id: str, overlap_s: float) -> "NewKey":
+    from sluice_cli.session import actor, ledger
+    from sluice_core.keys.repository import KeyRepository
+    from sluice_core.keys.service import KeyService
+
+    master_key = given.need_master_key()
+    async with ledger(given) as pool:
+        service = KeyService(KeyRepository(pool), actor())
+        return await service.rotate(key_id, master_key=master_key, overlap_s=overlap_s)

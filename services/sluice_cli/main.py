@@ -1,0 +1,62 @@
+"""The `sluice` command: every group of commands, and how a mistake is told."""
+
+import sys
+
+import typer
+
+from sluice_cli import (
+    config,
+    deadletter,
+    demo_command,
+    doctor,
+    jobs,
+    keys,
+    processes,
+    runs,
+    submit_command,
+    topics,
+    unresolved,
+    up,
+    usage,
+)
+from sluice_platform.errors import StartupError
+
+app = typer.Typer(
+    name="sluice",
+    help="A queued gateway between your programs and LLM providers: jobs in by Kafka, results out, every cent counted.\n\n"
+    "Start with [bold]sluice demo[/bold]: the whole system on this machine, a thousand jobs, a minute.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+demo_command.register(app)
+up.register(app)
+submit_command.register(app)
+processes.register(app)
+doctor.register(app)
+app.add_typer(topics.app, name="topics")
+app.add_typer(config.app, name="config")
+app.add_typer(keys.app, name="keys")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(runs.app, name="runs")
+app.add_typer(deadletter.app, name="deadletter")
+app.add_typer(unresolved.app, name="unresolved")
+app.add_typer(usage.app, name="usage")
+
+
+def main() -> None:
+    """Run the command line; exits 0, 1 (it could not be done, or something is wrong), 2 (usage)."""
+    try:
+        app()
+    except StartupError as exc:
+        sys.stderr.write(f"sluice: {exc}\n")
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; Python would complain once more at exit.
+        sys.stderr.close()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
