@@ -19,19 +19,19 @@ create function sluice.reap_owned_v1(p_silent bigint[], p_deaths int, p_limit in
 $$;
 
 -- Rows that need a settlement in their dead owner's name: calling ones, and owned ones with no life left; not locked: settle is fenced.
--- p_silent: by the calling lease, p_silent_owned: by the owned one.
+-- p_silent: by the calling lease, p_silent_owned: by the owned one. Bodies stay behind; bytes: of the request.
 create function sluice.left_calling_v1(p_silent bigint[], p_silent_owned bigint[], p_deaths int, p_limit int)
 returns table (job bigint, uuid uuid, day date, lane int, run bigint, was smallint, attempt smallint, first_attempt smallint, max_attempts smallint,
                deaths smallint, execution smallint, retry_unknown boolean, streams boolean, cancel boolean,
                due_at float8, deadline float8, admitted_at float8, body bytea, facts text, requester bytea,
-               owner bigint, account text, provider_model text, worst_nano bigint, started_at float8)
+               owner bigint, bytes int, account text, provider_model text, worst_nano bigint, started_at float8)
 language sql volatile as $$
   with unheard as materialized (
     select o.owner from (select distinct j.owner from sluice.jobs j where j.state in (2, 3)) o
      where not exists (select from sluice.workers w where w.incarnation = o.owner))
   select j.id, j.uuid, j.day, j.lane, j.run, j.state, j.attempt, j.first_attempt, j.max_attempts, j.deaths, j.execution, j.retry_unknown, j.streams, j.cancel,
          extract(epoch from j.due_at)::float8, extract(epoch from j.deadline)::float8, extract(epoch from j.admitted_at)::float8,
-         q.body, q.facts, q.requester, j.owner, a.account, a.provider_model, a.worst_nano, extract(epoch from a.started_at)::float8
+         ''::bytea, q.facts, q.requester, j.owner, j.bytes, a.account, a.provider_model, a.worst_nano, extract(epoch from a.started_at)::float8
     from sluice.jobs j
     join sluice.requests q on q.job = j.id and q.day = j.day
     left join sluice.attempts a on a.job = j.id and a.day = j.day and a.attempt = j.attempt and j.state = 3

@@ -150,11 +150,12 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abandoned:
-    """A job whose owner died, with the attempt it left open (None: it had not begun one)."""
+    """A job whose owner died, with the attempt it left open (None: it had not begun one); its body stays behind."""
 
     job: Job
     state: State
     owner: int
+    request_bytes: int
     open_attempt: "OpenAttempt | None"
 
 

@@ -246,6 +246,7 @@ class JobRepository:
                 job=job_of(row),
                 state=State(row["was"]),
                 owner=row["owner"],
+                request_bytes=row["bytes"],
                 open_attempt=_open_attempt(row) if row["account"] is not None else None,
             )
             for row in rows

@@ -1,0 +1,1 @@
+"""What keeps the ledger small, and closes what nobody else closes."""

@@ -1,0 +1,77 @@
+"""Ends jobs that nobody owns and whose time is over: cancelled, past their deadline, or past max_wait_s."""
+
+import structlog
+
+from sluice_core.intake.model import Requester
+from sluice_core.jobs.model import Job, State
+from sluice_core.jobs.repository import JobRepository
+from sluice_core.jobs.writes import Settlement
+from sluice_core.publishing.service import Publisher
+from sluice_core.settlement.model import Problem
+from sluice_core.settlement.policy import ending
+from sluice_platform.clock import Clock
+from sluice_platform.ids import uuid7
+from sluice_schemas.errors import ErrorCode
+
+EVERY_S = 0.5
+BATCH = 200
+FLAG_BATCH = 1_000
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+def end_of(job: Job, *, now: float) -> tuple[State, Problem]:
+    """How a job ends that was claimed for its end; `now` in epoch seconds.
+
+    The ledger's clock has found it due: a job whose deadline is what was due has expired, whatever this
+    machine's clock says.
+    """
+    if job.cancel:
+        return State.CANCELLED, Problem(
+            code=ErrorCode.CANCELLED, message="cancelled before it was called"
+        )
+    if job.due_at >= job.deadline or job.deadline <= now:
+        return State.EXPIRED, Problem(
+            code=ErrorCode.DEADLINE_EXCEEDED, message="the deadline passed before it was called"
+        )
+    return State.REJECTED, Problem(
+        code=ErrorCode.CONCURRENCY_EXCEEDED, message="no slot became free within max_wait_s"
+    )
+
+
+class Expiry:
+    """Claims what has to end, in any lane, settles it as its owner and publishes."""
+
+    def __init__(self, jobs: JobRepository, publisher: Publisher, clock: Clock) -> None:
+        self._jobs = jobs
+        self._publisher = publisher
+        self._clock = clock
+
+    async def once(self) -> bool:
+        """One batch; True where there may be more."""
+        await self.give_back()
+        flagged = await self._jobs.flag_cancelled_runs(FLAG_BATCH)
+        jobs = await self._jobs.claim_ending(BATCH)
+        if jobs:
+            settled = await self._jobs.settle([self._ended(job) for job in jobs])
+            _log.info("expiry.ended", jobs=len(jobs))
+            await self._publisher.publish_rows([row for row, _, _ in settled.events])
+        return flagged == FLAG_BATCH or len(jobs) >= BATCH
+
+    async def give_back(self) -> None:
+        """Return what an earlier round claimed and could not settle."""
+        left = await self._jobs.mine()
+        if left:
+            _log.warning("expiry.gave_back", jobs=await self._jobs.release(sorted(left)))
+
+    def _ended(self, job: Job) -> Settlement:
+        now = round(self._clock.now(), 6)
+        state, problem = end_of(job, now=now)
+        return ending(
+            job,
+            state=state,
+            custom_id=Requester.from_bytes(job.requester).custom_id,
+            now=now,
+            ce_id=uuid7(),
+            problem=problem,
+        )

@@ -1,0 +1,196 @@
+"""The keeper process: settings and connections in, every task in a loop of its own, an orderly end."""
+
+import asyncio
+import os
+import secrets
+import socket
+from contextlib import AsyncExitStack
+
+import asyncpg
+import structlog
+
+from sluice_core.config.load import load_config
+from sluice_core.config.model import Config
+from sluice_core.jobs.repository import JobRepository
+from sluice_core.ledger import check_migrations
+from sluice_core.presence.repository import Beat, PresenceRepository
+from sluice_core.presence.service import Heart
+from sluice_core.pricing.book import PriceBook
+from sluice_core.publishing.model import Origin
+from sluice_core.publishing.repository import OutboxRepository
+from sluice_core.publishing.service import Publisher
+from sluice_core.upkeep.repository import UpkeepRepository
+from sluice_keeper import (
+    archive,
+    expiry,
+    partitions,
+    reaper,
+    records,
+    runs,
+    sweeper,
+    unknowns,
+)
+from sluice_keeper.prices import Prices
+from sluice_keeper.rounds import OUTAGES, repeat
+from sluice_keeper.watch import Watch
+from sluice_platform import crash
+from sluice_platform.clock import Clock, SystemClock
+from sluice_platform.db import connect_pool, wait_for_database
+from sluice_platform.health import serve_health
+from sluice_platform.kafka import cluster_id, producer, wait_for_kafka
+from sluice_platform.lifecycle import TaskSet
+from sluice_platform.settings import Settings
+from sluice_schemas.topics import DEAD_LETTER_OVERHEAD_BYTES, Topics
+
+STARTUP_PATIENCE_S = 60.0
+DATABASE_CONNECTIONS = 6
+DRAIN_S = 5.0
+HEALTHY_S = 10.0
+"""How long after its last beat a keeper still calls itself healthy."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Pulse:
+    """When this process last beat."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = clock.monotonic()
+
+    async def beat(self, _beat: Beat) -> None:
+        """Take note of a beat."""
+        self._last = self._clock.monotonic()
+
+    def healthy(self) -> bool:
+        """Whether the last beat is recent."""
+        return self._clock.monotonic() - self._last < HEALTHY_S
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> int:
+    """Keep the ledger until `stop` is set; the exit status. Raises StartupError where it cannot start."""
+    config = load_config(settings.need_config())
+    crash.arm(settings.crash_plan())
+    await wait_for_database(settings.need_database(), STARTUP_PATIENCE_S)
+    await wait_for_kafka(settings, STARTUP_PATIENCE_S)
+    name = settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
+    incarnation = secrets.randbits(62) + 1
+    pulse = Pulse(SystemClock())
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(await _pool(settings, name))
+        await check_migrations(database)
+        presence = PresenceRepository(database)
+        await presence.register(incarnation, name=name, kind="keeper", pool="")
+        origin = Origin(
+            cell=config.cell,
+            topics=Topics(prefix=config.kafka.prefix),
+            record_bytes=config.limits.record_bytes,
+        )
+        outbox = OutboxRepository(database, origin)
+        publisher = await stack.enter_async_context(_publisher(settings, config, outbox))
+        if settings.health is not None:
+            await stack.enter_async_context(serve_health(settings.health, pulse.healthy))
+        keeper = Keeper(
+            config,
+            settings,
+            database=database,
+            incarnation=incarnation,
+            origin=origin,
+            outbox=outbox,
+            publisher=publisher,
+            cluster_id=await cluster_id(settings),
+        )
+        async with TaskSet(stop) as tasks:
+            tasks.start("heart", Heart(presence, incarnation, pulse.beat).run())
+            keeper.start(tasks)
+            _log.info("keeper.ready", name=name)
+            await stop.wait()
+        await keeper.leave()
+        _log.info("keeper.stopped", name=name)
+    return 0
+
+
+class Keeper:
+    """The tasks, put together. Each is idempotent, so any number of keepers may run all of them."""
+
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings,
+        *,
+        database: asyncpg.Pool,
+        incarnation: int,
+        origin: Origin,
+        outbox: OutboxRepository,
+        publisher: Publisher,
+        cluster_id: str,
+    ) -> None:
+        clock = SystemClock()
+        jobs = JobRepository(database, incarnation)
+        upkeep = UpkeepRepository(database, incarnation)
+        self._presence = PresenceRepository(database)
+        self._incarnation = incarnation
+        self._publisher = publisher
+        watch = Watch(self._presence, clock)
+        leases = config.worker
+        self._reaper = reaper.Reaper(
+            watch,
+            jobs,
+            upkeep,
+            Prices(config, PriceBook()),
+            clock,
+            owned_lease_s=leases.owned_lease,
+            calling_lease_s=leases.calling_lease,
+        )
+        self._sweeper = sweeper.Sweeper(
+            watch, outbox, publisher, incarnation, lease_s=leases.calling_lease
+        )
+        self._expiry = expiry.Expiry(jobs, publisher, clock)
+        self._archive = archive.Archive(jobs)
+        self._partitions = partitions.Partitions(upkeep, config.retention)
+        self._unknowns = unknowns.Unknowns(upkeep, config.unknown)
+        self._runs = runs.Runs(upkeep, origin)
+        self._records = records.Records(settings, config, upkeep, origin, cluster_id)
+
+    def start(self, tasks: TaskSet) -> None:
+        """Run every task in a loop of its own."""
+        for name, once, every_s in (
+            ("partitions", self._partitions.once, partitions.EVERY_S),
+            ("reaper", self._reaper.once, reaper.EVERY_S),
+            ("sweeper", self._sweeper.once, sweeper.EVERY_S),
+            ("expiry", self._expiry.once, expiry.EVERY_S),
+            ("archive", self._archive.once, archive.EVERY_S),
+            ("unknowns", self._unknowns.once, unknowns.EVERY_S),
+            ("runs", self._runs.once, runs.EVERY_S),
+            ("records", self._records.once, records.EVERY_S),
+        ):
+            tasks.start(name, repeat(name, once, every_s=every_s))
+
+    async def leave(self) -> None:
+        """Give back what is held, let events arrive, and sign off; another keeper does what fails here."""
+        try:
+            await self._expiry.give_back()
+            await self._publisher.drain(DRAIN_S)
+            await self._presence.leave(self._incarnation)
+        except OUTAGES as exc:
+            _log.warning("keeper.left_to_others", error=repr(exc))
+
+
+async def _pool(settings: Settings, name: str) -> asyncpg.Pool:
+    return await connect_pool(
+        settings.need_database(),
+        size=DATABASE_CONNECTIONS,
+        statement_timeout_s=30.0,
+        lock_timeout_s=5.0,
+        application_name=f"sluice-keeper {name}"[:63],
+        behind_pooler=settings.behind_pooler,
+    )
+
+
+def _publisher(settings: Settings, config: Config, outbox: OutboxRepository) -> Publisher:
+    largest = config.limits.record_bytes + DEAD_LETTER_OVERHEAD_BYTES
+    return Publisher(
+        outbox,
+        urgent=producer(settings, linger_ms=0, max_request_size=largest),
+        steady=producer(settings, linger_ms=5, max_request_size=largest),
+    )
