@@ -1,7 +1,6 @@
 """A whole gateway for tests: configuration, topics, mock provider, workers and keepers as real processes."""
 
 import asyncio
-import importlib.util
 import secrets
 import sys
 import tempfile
@@ -153,7 +152,7 @@ class System:
     """`async with System(stack, database_dsn=…, kafka_prefix=…) as system:` runs a whole gateway.
 
     `process_dsn` is what workers and keepers connect to, where that is not the database itself.
-    `config` is laid over `configuration`. Workers and keepers are real processes; their logs lie in
+    `config` is laid over `configuration`; a callable is given the mock provider's address. Workers and keepers are real processes; their logs lie in
     `directory` and their ends are shown where the block is left by an exception or a wait fails.
     """
 
@@ -176,7 +175,7 @@ class System:
         self.workers: dict[str, Process] = {}
         self.keepers: dict[str, Process] = {}
         self._wanted = (workers, keepers)
-        self._config = dict(config or {})
+        self._config = config or {}
         self._collectors: dict[str, Collector] = {}
 
     async def __aenter__(self) -> Self:
@@ -199,7 +198,8 @@ class System:
 
     async def _start(self) -> None:
         await self.start_mock()
-        document = merged(configuration(self.mock.url, self.topics.prefix), self._config)
+        changes = self._config(self.mock.url) if callable(self._config) else self._config
+        document = merged(configuration(self.mock.url, self.topics.prefix), changes)
         self.config_path = self.directory / "sluice.yaml"
         self.config_path.write_text(yaml.safe_dump(document, sort_keys=False))
         await self._create_topics(document)
@@ -369,8 +369,3 @@ async def database_from(admin_dsn: str, template: str) -> AsyncIterator[str]:
         await connection.execute(f'drop database "{name}" with (force)')
     finally:
         await connection.close()
-
-
-def keeper_installed() -> bool:
-    """Whether the keeper's process exists in this tree."""
-    return importlib.util.find_spec("sluice_keeper.main") is not None

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from tests.conftest import Template
-from tests.system import System, database_from, keeper_installed
+from tests.system import System, database_from
 from tests.waiting import eventually
 
 from sluice_client import Client, EventName, Job, JobFailed, ReplyTimeout, Result
@@ -29,7 +29,6 @@ async def system(stack: Stack, migrated_template: Template) -> AsyncIterator[Sys
             database_dsn=dsn,
             kafka_prefix=f"c{uuid4().hex[:6]}.",
             workers=2,
-            keepers=int(keeper_installed()),
             config={
                 "tenants": {
                     "acme": {
