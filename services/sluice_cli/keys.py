@@ -17,6 +17,7 @@ app = typer.Typer(help="API keys: who may sign jobs, and for whom.", no_args_is_
 
 @app.command()
 def create(
+    *,
     tenant: Annotated[str, typer.Option(help="Whose key it is.")],
     team: Annotated[str | None, typer.Option(help="Bind its jobs to a team.")] = None,
     project: Annotated[str | None, typer.Option(help="Bind its jobs to a project.")] = None,

@@ -89,13 +89,13 @@ def migrate(json_output: Json = False) -> None:
 async def _migrate(dsn: str) -> tuple[str | None, str | None]:
     from sqlalchemy.exc import SQLAlchemyError
 
-    from sluice_migrations.run import revisions, upgrade_async
+    from sluice_cli.migrations import revisions, upgrade
     from sluice_platform.db import wait_for_database
 
     await wait_for_database(dsn, 30.0)
     try:
         before, _ = await revisions(dsn)
-        await upgrade_async(dsn)
+        await upgrade(dsn)
         after, _ = await revisions(dsn)
     except SQLAlchemyError as exc:
         raise Refused(f"the migration failed and changed nothing: {exc.__cause__ or exc}") from exc

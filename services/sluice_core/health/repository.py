@@ -54,10 +54,6 @@ class HealthRepository:
         """The ledger's state; asked only for its revision where there is none or another one."""
         if revision is None:
             return Ledger(revision=None, head=head)
-        processes = await self._pool.fetch(
-            "select name, kind, pool, extract(epoch from clock_timestamp() - beat_at)::float8 as beat_age_s"
-            " from sluice.workers order by kind, name"
-        )
         row = await self._pool.fetchrow(
             """
             select (select extract(epoch from clock_timestamp() - min(at))::float8 from sluice.outbox) as outbox_age_s,
@@ -71,9 +67,17 @@ class HealthRepository:
             revision=revision,
             head=head,
             partitions_missing=await self._partitions_missing(),
-            processes=tuple(Presence(**dict(process)) for process in processes),
+            processes=await self.processes(),
             **dict(row),
         )
+
+    async def processes(self) -> tuple[Presence, ...]:
+        """Every registered process, whether it lives or not."""
+        rows = await self._pool.fetch(
+            "select name, kind, pool, extract(epoch from clock_timestamp() - beat_at)::float8 as beat_age_s"
+            " from sluice.workers order by kind, name"
+        )
+        return tuple(Presence(**dict(row)) for row in rows)
 
     async def _partitions_missing(self) -> tuple[str, ...]:
         """Partitions that today and tomorrow need and that do not exist."""
