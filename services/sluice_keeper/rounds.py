@@ -4,17 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import asyncpg
 import structlog
 from aiokafka.errors import KafkaError
 
-OUTAGES: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    KafkaError,
-)
+from sluice_platform.db import DATABASE_ERRORS
+
+OUTAGES: Final = (*DATABASE_ERRORS, KafkaError)
 
 AFTER_FAILURE_S: Final = 5.0
 """A rare task that failed is not left for its whole interval."""

@@ -23,16 +23,17 @@ CRASH_POINTS = frozenset(
 class CrashPlan:
     """Where to crash: at the `passage`-th time that `name` is passed, unless `mark` exists.
 
-    `mark` is a file made just before, so that of all processes of a run one crashes, once.
+    `mark` is a file made just before, so that of all processes of a run one crashes, once; without
+    one every process that has the plan crashes there.
     """
 
     name: str
     passage: int
-    mark: Path
+    mark: Path | None
     passed: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def parse(cls, text: str, mark: Path) -> "CrashPlan":
+    def parse(cls, text: str, mark: Path | None) -> "CrashPlan":
         """Reads `name` or `name:N`; raises ValueError that says what is allowed."""
         name, _, count = text.partition(":")
         if name not in CRASH_POINTS:
@@ -61,8 +62,9 @@ def crash_point(name: str) -> None:
     _plan.passed[name] += 1
     if _plan.passed[name] != _plan.passage:
         return
-    try:
-        _plan.mark.touch(exist_ok=False)
-    except FileExistsError:
-        return
+    if _plan.mark is not None:
+        try:
+            _plan.mark.touch(exist_ok=False)
+        except FileExistsError:
+            return
     os.kill(os.getpid(), signal.SIGKILL)

@@ -8,6 +8,15 @@ import asyncpg
 
 from sluice_platform.errors import StartupError
 
+DATABASE_ERRORS = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver says of a session that was ended under it
+)
+"""Everything a statement raises where the database, or the way to it, is at fault."""
+
 _CONNECT_TIMEOUT_S = 5.0
 _POLL_S = 0.2
 
@@ -77,7 +86,7 @@ async def wait_for_database(dsn: str, timeout_s: float) -> None:
             connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S)
         except _HOPELESS as exc:
             raise StartupError(f"{_where(dsn)} refuses: {exc}. Check SLUICE_DATABASE.") from exc
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        except DATABASE_ERRORS as exc:
             if time.monotonic() >= deadline:
                 raise StartupError(
                     f"{_where(dsn)} does not answer after {timeout_s:g} s: {exc or 'timeout'}. "

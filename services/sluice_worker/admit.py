@@ -23,6 +23,7 @@ from sluice_core.publishing.repository import pack_headers
 from sluice_core.publishing.service import Publisher
 from sluice_core.settlement.model import Problem
 from sluice_core.settlement.policy import result_value
+from sluice_platform.db import DATABASE_ERRORS
 from sluice_schemas.base import UNALLOCATED
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
@@ -30,7 +31,6 @@ from sluice_schemas.identity import id_by_record, rejection_event_id
 from sluice_worker.flight import Flight
 
 _log = structlog.stdlib.get_logger(__name__)
-_DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class Names:
@@ -193,7 +193,7 @@ class AdmitStep:
     async def _publish(self, ids: Sequence[int]) -> None:
         try:
             await self._publisher.publish_rows(ids)
-        except _DATABASE_ERRORS as exc:
+        except DATABASE_ERRORS as exc:
             _log.warning("events.left_to_sweeper", error=repr(exc))
 
     async def _row(self, verdict: NewJob | Rejection) -> _Row:

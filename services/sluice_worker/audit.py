@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable
 
-import asyncpg
 import structlog
 
 from sluice_core.jobs.model import State
 from sluice_core.jobs.repository import JobRepository
+from sluice_platform.db import DATABASE_ERRORS
 from sluice_worker.holdings import Holdings
 
 EVERY_S = 10.0
@@ -33,7 +33,7 @@ class SelfAudit:
             await asyncio.sleep(EVERY_S)
             try:
                 await self.once()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            except DATABASE_ERRORS as exc:
                 _log.warning("audit.failed", error=repr(exc))
 
     async def once(self) -> None:

@@ -7,6 +7,7 @@ import asyncpg
 import structlog
 
 from sluice_core.config.model import BacklogConfig, Marks
+from sluice_platform.db import DATABASE_ERRORS
 from sluice_schemas.classes import JobClass
 
 FASTEST_S = 1.0
@@ -40,7 +41,7 @@ class Backlog:
             pause = FASTEST_S
             try:
                 pause = await self._count()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            except DATABASE_ERRORS as exc:
                 _log.warning("backlog.not_counted", error=repr(exc))
             await asyncio.sleep(pause)
 

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable
 
-import asyncpg
 import structlog
 
 from sluice_core.jobs.model import State
@@ -15,6 +14,7 @@ from sluice_core.keys.model import Key
 from sluice_core.keys.policy import usable
 from sluice_platform.batching import Batcher
 from sluice_platform.crash import crash_point
+from sluice_platform.db import DATABASE_ERRORS
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.flight import Flight
 from sluice_worker.route import Router
@@ -24,7 +24,6 @@ LINGER_S = 0.003
 
 _log = structlog.stdlib.get_logger(__name__)
 Refuse = Callable[[Flight, State, ErrorCode, str], None]
-_LOST_CONNECTION = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class BeginStep:
@@ -108,7 +107,7 @@ class BeginStep:
         intents = [_intent(flight) for flight in flights]
         try:
             return list(await self._jobs.begin(intents))
-        except _LOST_CONNECTION as exc:
+        except DATABASE_ERRORS as exc:
             _log.warning("begin.ambiguous", jobs=len(flights), error=repr(exc))
         while True:
             try:
@@ -119,7 +118,7 @@ class BeginStep:
                     if mine.get(flight.job.row) == (State.OWNED, flight.job.attempt)
                 ]
                 redone = await self._jobs.begin([intents[place] for place in again])
-            except _LOST_CONNECTION:
+            except DATABASE_ERRORS:
                 await asyncio.sleep(0.2)
                 continue
             begun = dict(zip(again, redone, strict=True))

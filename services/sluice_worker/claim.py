@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import asyncpg
 import structlog
 
 from sluice_core.intake.model import Requester
 from sluice_core.jobs.model import Job, Lane
 from sluice_core.jobs.names import NameRepository
 from sluice_core.jobs.repository import JobRepository
+from sluice_platform.db import DATABASE_ERRORS
 from sluice_schemas.classes import JobClass
 from sluice_worker.dispatch import MAX_HELD_BYTES, Dispatcher
 from sluice_worker.flight import Flight
@@ -82,7 +82,7 @@ class Claimer:
             try:
                 if self._usable():
                     found = await self._round()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            except DATABASE_ERRORS as exc:
                 _log.warning("claim.failed", error=repr(exc))
                 await asyncio.sleep(0.5)
             if not found:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import asyncpg
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
@@ -16,6 +15,7 @@ from faststream.kafka.message import KafkaMessage
 
 from sluice_core.intake.model import Record
 from sluice_platform.crash import crash_point
+from sluice_platform.db import DATABASE_ERRORS
 from sluice_platform.kafka import sticky_assignor
 
 MAX_RECORDS = 500
@@ -126,7 +126,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             try:
                 await self._take(records)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            except DATABASE_ERRORS as exc:
                 _log.warning(
                     "intake.again", group=self.group, records=len(records), error=repr(exc)
                 )

@@ -17,6 +17,7 @@ from sluice_core.keys.ring import Keys
 from sluice_core.ledger import check_migrations
 from sluice_core.presence.repository import PresenceRepository
 from sluice_core.presence.service import DeclaredDeadError, Heart
+from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
@@ -66,6 +67,8 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
             )
         )
         await check_migrations(database)
+        # Reading the catalogue takes about a second of the loop: before anybody counts our beats.
+        prices = PriceBook()
         presence = PresenceRepository(database)
         keys = Keys(KeyRepository(database), _master_key(settings))
         await presence.register(incarnation, name=name, kind="worker", pool=options.pool)
@@ -89,6 +92,7 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
             outbox=outbox,
             transport=transport,
             keys=keys,
+            prices=prices,
             cluster_id=await cluster_id(settings),
         )
         try:

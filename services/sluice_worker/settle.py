@@ -20,6 +20,7 @@ from sluice_core.settlement.model import Problem, Report
 from sluice_core.settlement.policy import ending, reading_ended, retrying
 from sluice_platform.batching import Batcher
 from sluice_platform.crash import crash_point
+from sluice_platform.db import DATABASE_ERRORS
 from sluice_platform.ids import uuid7
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.flight import Flight
@@ -141,7 +142,7 @@ class SettleStep:
                 if exc.sqlstate is not None and exc.sqlstate.startswith(POISON):
                     return None
                 error: Exception = exc
-            except (OSError, TimeoutError, asyncpg.InterfaceError) as exc:
+            except DATABASE_ERRORS as exc:
                 error = exc
             if not failing:
                 _log.warning("settle.again", jobs=len(settlements), error=repr(error))
@@ -187,7 +188,7 @@ class SettleStep:
             if before:
                 from_ledger += await self._outbox.of_jobs(self._jobs.incarnation, before)
             await self._publisher.publish_rows(from_ledger)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        except DATABASE_ERRORS as exc:
             _log.warning("events.left_to_sweeper", error=repr(exc))
 
     def _result(self, outbox_id: int, item: _Item, recorded_at: float) -> Due:

@@ -59,6 +59,7 @@ class Worker:
         outbox: OutboxRepository,
         transport: Transport,
         keys: Keys,
+        prices: PriceBook,
         cluster_id: str,
     ) -> None:
         self._policy = IntakePolicy.from_config(config, cluster_id=cluster_id)
@@ -68,7 +69,7 @@ class Worker:
         self.publisher = publisher
         self.jobs = JobRepository(database, incarnation)
         names = NameRepository(database)
-        router = Router(config, PriceBook())
+        router = Router(config, prices)
         self.settle = SettleStep(self.jobs, outbox, publisher, origin, released=self._released)
         self.calls = CallStep(
             transport,

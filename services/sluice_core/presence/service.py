@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import asyncpg
 import structlog
 
 from sluice_core.presence.repository import Beat, PresenceRepository
+from sluice_platform.db import DATABASE_ERRORS
 
 BEAT_S = 1.0
 
@@ -39,7 +39,7 @@ class Heart:
         while True:
             try:
                 beat = await self._presence.beat(self._incarnation)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            except DATABASE_ERRORS as exc:
                 if not failing:
                     _log.warning("beat.failed", error=repr(exc))
                 failing = True

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -17,6 +16,7 @@ from sluice_core.publishing.model import Due, Message
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_platform.batching import Batcher
 from sluice_platform.crash import crash_point
+from sluice_platform.db import DATABASE_ERRORS
 
 REPLY_PATIENCE_S = 60.0
 """After this long a reply that cannot be delivered is given up; the result stays elsewhere."""
@@ -227,7 +227,7 @@ class Publisher:
     async def _delete(self, ids: list[int]) -> None:
         try:
             await self._outbox.delete(ids)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        except DATABASE_ERRORS as exc:
             # They are published again by the sweeper, under the same ce_id.
             _log.warning("outbox.not_deleted", rows=len(ids), error=repr(exc))
         else:
@@ -236,5 +236,5 @@ class Publisher:
     async def _mark_given_up(self, jobs: list[int]) -> None:
         try:
             await self._outbox.give_up_replies(jobs)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        except DATABASE_ERRORS as exc:
             _log.warning("reply.not_marked", jobs=len(jobs), error=repr(exc))

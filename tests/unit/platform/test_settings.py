@@ -75,7 +75,6 @@ def test_an_empty_variable_is_absent() -> None:
         ("SLUICE_WORKER_NAME", "a b", "stable name"),
         ("SLUICE_KAFKA_SECURITY_PROTOCOL", "TLS", "SASL_PLAINTEXT or SASL_SSL"),
         ("SLUICE_KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "SLUICE_KAFKA_SASL_USERNAME"),
-        ("SLUICE_CRASH_AT", "after_begin", "SLUICE_CRASH_MARK"),
     ],
 )
 def test_a_wrong_value_names_its_variable_and_what_to_write(
