@@ -81,3 +81,8 @@ async def test_a_fault_is_found(ledger: World, function: str, right: str, wrong:
         except (AssertionError, KeyError, asyncpg.PostgresError):
             return
     pytest.fail("sixty sequences did not find it")
+
+
+async def test_without_a_fault_none_is_found(ledger: World) -> None:
+    for seed in range(12):
+        await play(ledger, sequence(seed))
