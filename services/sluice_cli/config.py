@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice_cli.output import Json, Refused, cell, print_json, say
+from sluice_cli.output import Json, Refused, cell, group, print_json, say
 
 if TYPE_CHECKING:
     from sluice_core.config.model import Config
     from sluice_core.topics.model import Difference
     from sluice_platform.settings import Settings
 
-app = typer.Typer(help="Check, compare and apply the configuration.", no_args_is_help=True)
+app = group("Check, compare and apply the configuration.")
 
 File = Annotated[Path | None, typer.Argument(help="The configuration; default: SLUICE_CONFIG.")]
 
@@ -40,7 +40,7 @@ def check(
 ) -> None:
     """Read a configuration and name every problem with its line.
 
-    Example: [bold]sluice config check sluice.yaml[/bold]
+    Example: `sluice config check sluice.yaml`
     """
     from sluice_cli.session import Withheld
     from sluice_core.config.load import ConfigError, load_config
@@ -66,7 +66,7 @@ def check(
 def plan(file: File = None, json_output: Json = False) -> None:
     """Show what applying a configuration would change, and change nothing.
 
-    Example: [bold]sluice config plan sluice.yaml[/bold]
+    Example: `sluice config plan sluice.yaml`
     """
     from sluice_cli.session import run, settings
 
@@ -91,7 +91,7 @@ def plan(file: File = None, json_output: Json = False) -> None:
 def apply(file: File = None, json_output: Json = False) -> None:
     """Check a configuration, create its topics, store it as the next version and tell every process.
 
-    Example: [bold]sluice config apply sluice.yaml[/bold]
+    Example: `sluice config apply sluice.yaml`
     """
     from sluice_cli.session import run, settings
 

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice_cli.dead_letters import Letter, read_letter, replayed_headers
-from sluice_cli.output import Column, Json, Refused, print_json, print_table, say, warn
+from sluice_cli.output import Column, Json, Refused, group, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
+    from sluice_cli.dead_letters import Letter
     from sluice_core.config.model import Config
     from sluice_platform.settings import Settings
 
-app = typer.Typer(
-    help="Dead letters: records that could not be jobs, with their own bytes.", no_args_is_help=True
-)
+app = group("Dead letters: records that could not be jobs, with their own bytes.")
 
 _READ_AT_ONCE = 500
 
@@ -37,7 +35,7 @@ def list_letters(
 ) -> None:
     """List dead letters by their place (partition/offset on the dead-letter topic) and reason.
 
-    Example: [bold]sluice deadletter list --code invalid_record[/bold]
+    Example: `sluice deadletter list --code invalid_record`
     """
     from sluice_cli.session import configuration, run, settings
 
@@ -77,7 +75,7 @@ def replay(
 
     A record that comes back a third time is quarantined: only --force sends it again.
 
-    Example: [bold]sluice deadletter replay 0/17 0/18[/bold], or [bold]--all --code unknown_project[/bold]
+    Example: `sluice deadletter replay 0/17 0/18`, or `--all --code unknown_project`
     """
     from sluice_cli.session import configuration, run, settings
 
@@ -96,10 +94,13 @@ def replay(
         raise typer.Exit(1)
 
 
-async def letters(given: "Settings", config: "Config") -> AsyncIterator[Letter]:
+async def letters(given: "Settings", config: "Config") -> AsyncIterator["Letter"]:
     """Every dead letter that the topic holds now, partition by partition."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
+    from sluice_cli.dead_letters import read_letter
+    from sluice_cli.session import broker
+    from sluice_core.topics.service import TopicService
     from sluice_platform.kafka import security
     from sluice_schemas.topics import DEAD_LETTER_OVERHEAD_BYTES, Topics
 
@@ -112,9 +113,11 @@ async def letters(given: "Settings", config: "Config") -> AsyncIterator[Letter]:
         **security(given),
     )
     async with consumer:
-        partitions = [
-            TopicPartition(topic, number) for number in sorted(await _partitions(consumer, topic))
-        ]
+        async with broker(given) as admin:
+            numbers = (await TopicService(admin).partitions([topic])).get(topic)
+        if numbers is None:
+            raise Refused(f"there is no topic {topic}: run `sluice topics create`")
+        partitions = [TopicPartition(topic, number) for number in numbers]
         ends = await consumer.end_offsets(partitions)
         for partition in partitions:
             consumer.assign([partition])
@@ -127,17 +130,9 @@ async def letters(given: "Settings", config: "Config") -> AsyncIterator[Letter]:
                     yield read_letter(record)
 
 
-async def _partitions(consumer: object, topic: str) -> set[int]:
-    from aiokafka import AIOKafkaConsumer
-
-    assert isinstance(consumer, AIOKafkaConsumer)
-    if topic not in await consumer.topics():
-        raise Refused(f"there is no topic {topic}: run `sluice topics create`")
-    found: set[int] = consumer.partitions_for_topic(topic) or set()
-    return found
-
-
-async def _list(given: "Settings", config: "Config", code: str | None, limit: int) -> list[Letter]:
+async def _list(
+    given: "Settings", config: "Config", code: str | None, limit: int
+) -> "list[Letter]":
     found: list[Letter] = []
     async for letter in letters(given, config):
         if code is None or letter.code == code:
@@ -155,6 +150,7 @@ async def _replay(
     *,
     force: bool,
 ) -> Outcome:
+    from sluice_cli.dead_letters import replayed_headers
     from sluice_cli.session import actor, ledger
     from sluice_core.operations.repository import OperatorRepository
     from sluice_platform.kafka import producer

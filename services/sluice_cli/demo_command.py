@@ -17,7 +17,7 @@ from sluice_cli.output import Json, Refused, print_json, say, warn
 from sluice_cli.up import Database, Kafka, Workers, plan_of
 
 if TYPE_CHECKING:
-    from aiokafka import AIOKafkaConsumer
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     from sluice_cli.demo.jobs import DemoJob
     from sluice_cli.demo.tally import Tally
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 60.0
 _TENANT = "default"
+_SPREAD_S = {"realtime": 5.0, "standard": 2.0}
+"""Seconds over which a class's jobs are sent."""
 
 # A provider that takes its time, and now and then is overloaded: retries are part of the picture.
 _MOODS = (
@@ -37,7 +39,7 @@ _MOODS = (
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(rich_help_panel="Use it")(demo)
+    app.command()(demo)
 
 
 def demo(
@@ -55,7 +57,7 @@ def demo(
 
     Needs nothing but this package: no account, no server. Exits 1 where a job is missing.
 
-    Example: [bold]sluice demo[/bold], or [bold]sluice demo --data .sluice[/bold] to look around afterwards with sluice up
+    Example: `sluice demo`, or `sluice demo --data .sluice` to look around afterwards with sluice up
     """
     from sluice_platform.lifecycle import run
     from sluice_platform.logging import configure_logging
@@ -87,8 +89,9 @@ async def _demonstrate(plan: "Plan", stop: asyncio.Event, *, json_output: bool) 
             await asyncio.to_thread(_set_moods, system.mock_url)
         async with _results(system) as consumer:
             started = time.monotonic()
-            await _send(system, jobs)
+            sending = asyncio.create_task(_send(system, jobs))
             await _follow(consumer, tally, stop, quiet=json_output)
+            await sending
             took_s = time.monotonic() - started
         spent = await _spent(system, run_id)
     if json_output:
@@ -120,6 +123,8 @@ async def _results(system: "System") -> AsyncIterator["AIOKafkaConsumer"]:
     """A reader of the tenant's results from now on."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
+    from sluice_cli.session import broker
+    from sluice_core.topics.service import TopicService
     from sluice_platform.kafka import security
     from sluice_schemas.topics import Topics
 
@@ -134,8 +139,9 @@ async def _results(system: "System") -> AsyncIterator["AIOKafkaConsumer"]:
         bootstrap_servers=system.settings.need_kafka(), **security(system.settings)
     )
     async with consumer:
-        await consumer.topics()
-        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+        async with broker(system.settings) as admin:
+            numbers = await TopicService(admin).partitions([topic])
+        partitions = [TopicPartition(topic, number) for number in numbers[topic]]
         consumer.assign(partitions)
         for partition, end in (await consumer.end_offsets(partitions)).items():
             consumer.seek(partition, end)
@@ -143,24 +149,31 @@ async def _results(system: "System") -> AsyncIterator["AIOKafkaConsumer"]:
 
 
 async def _send(system: "System", jobs: "dict[JobClass, list[DemoJob]]") -> None:
-    """Bulk first: what is urgent then shows that it does not wait behind it."""
+    """Bulk at once, the rest spread over seconds: what is urgent then shows that it does not wait."""
     from sluice_platform.kafka import producer
+
+    async with producer(system.settings, linger_ms=5, max_request_size=1024**2) as sender:
+        await asyncio.gather(
+            *(_send_class(sender, system, job_class, jobs[job_class]) for job_class in jobs)
+        )
+
+
+async def _send_class(
+    sender: "AIOKafkaProducer", system: "System", job_class: "JobClass", jobs: "list[DemoJob]"
+) -> None:
     from sluice_schemas.topics import Topics
 
     topics = Topics(prefix=system.config.kafka.prefix)
     reply = [("reply_to", topics.replies(_TENANT).encode())]
-    async with producer(system.settings, linger_ms=5, max_request_size=1024**2) as sender:
-        for job_class in sorted(jobs, reverse=True):
-            sent = [
-                await sender.send(
-                    topics.jobs(job_class),
-                    job.value,
-                    key=job.custom_id.encode(),
-                    headers=reply if job.streams else [],
-                )
-                for job in jobs[job_class]
-            ]
-            await asyncio.gather(*sent)
+    pause_s = _SPREAD_S.get(job_class.label, 0.0) / len(jobs)
+    sent = []
+    for job in jobs:
+        headers = reply if job.streams else []
+        key = job.custom_id.encode()
+        sent.append(await sender.send(topics.jobs(job_class), job.value, key=key, headers=headers))
+        if pause_s:
+            await asyncio.sleep(pause_s)
+    await asyncio.gather(*sent)
 
 
 async def _follow(

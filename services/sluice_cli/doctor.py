@@ -20,7 +20,7 @@ _MARKS = {
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(rich_help_panel="Set up and check")(doctor)
+    app.command()(doctor)
 
 
 def doctor(json_output: Json = False) -> None:
@@ -28,7 +28,7 @@ def doctor(json_output: Json = False) -> None:
 
     Exits 1 where something is a problem; every finding says what to do.
 
-    Example: [bold]sluice doctor --json | jq '.findings[] | select(.level != "ok")'[/bold]
+    Example: `sluice doctor --json | jq '.findings[] | select(.level != "ok")'`
     """
     from sluice_cli.session import settings
     from sluice_core.health.policy import healthy

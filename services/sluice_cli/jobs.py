@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from sluice_cli.output import Column, Json, Refused, cell, print_json, print_table, say
+from sluice_cli.output import Column, Json, Refused, cell, group, print_json, print_table, say
 
 if TYPE_CHECKING:
     from sluice_core.jobs.repository import JobRepository
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sluice_core.operations.service import RetryService
     from sluice_platform.settings import Settings
 
-app = typer.Typer(help="Look jobs up, cancel them, execute them again.", no_args_is_help=True)
+app = group("Look jobs up, cancel them, execute them again.")
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as its result carries it.")]
 
@@ -69,7 +69,7 @@ def at_desk(work: Callable[[Desk], Coroutine[Any, Any, Any]]) -> Any:
 def get(job_id: JobId, json_output: Json = False) -> None:
     """Show a job: its state, attribution, and every provider call.
 
-    Example: [bold]sluice jobs get 3f2b8a52-6a77-5d0e-9a68-1f0d6f3f9c11[/bold]
+    Example: `sluice jobs get 3f2b8a52-6a77-5d0e-9a68-1f0d6f3f9c11`
     """
     found = at_desk(lambda d: known_job(d, job_id))
     if json_output:
@@ -168,7 +168,7 @@ def list_jobs(
 ) -> None:
     """List the newest jobs. Without --since, those that the archive took are left out.
 
-    Example: [bold]sluice jobs list --state failed --run nightly --since 24h[/bold]
+    Example: `sluice jobs list --state failed --run nightly --since 24h`
     """
     wanted = _filter(
         tenant=tenant, state=state, job_class=job_class, run_id=run_id, since=since, limit=limit
@@ -217,7 +217,7 @@ def _filter(
 def cancel(job_id: JobId, json_output: Json = False) -> None:
     """Cancel a job that has not ended; its requester is answered at once.
 
-    Example: [bold]sluice jobs cancel 3f2b8a52-6a77-5d0e-9a68-1f0d6f3f9c11[/bold]
+    Example: `sluice jobs cancel 3f2b8a52-6a77-5d0e-9a68-1f0d6f3f9c11`
     """
 
     async def work(opened: Desk) -> bool:
@@ -242,7 +242,7 @@ def retry(job_id: JobId, json_output: Json = False) -> None:
 
     Its result is published again, under the next execution number; attempts and cost go on.
 
-    Example: [bold]sluice jobs retry 3f2b8a52-6a77-5d0e-9a68-1f0d6f3f9c11[/bold]
+    Example: `sluice jobs retry 3f2b8a52-6a77-5d0e-9a68-1f0d6f3f9c11`
     """
     from sluice_cli.session import uuid_of
 
@@ -265,7 +265,7 @@ def result(
 ) -> None:
     """Print a stored result as it was published, whatever its size.
 
-    Example: [bold]sluice jobs result 3f2b8a52-6a77-5d0e-9a68-1f0d6f3f9c11 > answer.json[/bold]
+    Example: `sluice jobs result 3f2b8a52-6a77-5d0e-9a68-1f0d6f3f9c11 > answer.json`
     """
     # A result is JSON already: --json changes nothing, and is taken so that every command takes it.
     del json_output

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice_cli.output import Column, Json, Refused, print_json, print_table, say
+from sluice_cli.output import Column, Json, Refused, group, print_json, print_table, say
 
 if TYPE_CHECKING:
     from sluice_core.keys.model import KeyRecord, KeyScope
     from sluice_core.keys.service import NewKey
     from sluice_platform.settings import Settings
 
-app = typer.Typer(help="API keys: who may sign jobs, and for whom.", no_args_is_help=True)
+app = group("API keys: who may sign jobs, and for whom.")
 
 
 @app.command()
@@ -35,7 +35,7 @@ def create(
 ) -> None:
     """Create a key. Its secret is shown once and stored nowhere.
 
-    Example: [bold]sluice keys create --tenant acme --project search[/bold]
+    Example: `sluice keys create --tenant acme --project search`
 
     Needs SLUICE_DATABASE and SLUICE_MASTER_KEY; with SLUICE_CONFIG the names are checked against it.
     """
@@ -60,7 +60,7 @@ def create(
 def list_keys(json_output: Json = False) -> None:
     """List every key: whose it is, what it may do, until when. Secrets are not kept.
 
-    Example: [bold]sluice keys list[/bold]
+    Example: `sluice keys list`
     """
     from sluice_cli.session import run, settings
 
@@ -89,7 +89,7 @@ def revoke(
 ) -> None:
     """End a key now; its jobs that are not called yet are refused.
 
-    Example: [bold]sluice keys revoke sgk_0123456789abcdef01234567[/bold]
+    Example: `sluice keys revoke sgk_0123456789abcdef01234567`
     """
     from sluice_cli.session import run, settings
 
@@ -110,7 +110,7 @@ def rotate(
 ) -> None:
     """Create a key of the same scope and let the old one expire.
 
-    Example: [bold]sluice keys rotate sgk_0123456789abcdef01234567 --overlap 1h[/bold]
+    Example: `sluice keys rotate sgk_0123456789abcdef01234567 --overlap 1h`
     """
     from sluice_cli.session import duration, run, settings
 

@@ -2,8 +2,6 @@
 
 import sys
 
-import typer
-
 from sluice_cli import (
     config,
     deadletter,
@@ -19,16 +17,12 @@ from sluice_cli import (
     up,
     usage,
 )
+from sluice_cli.output import group
 from sluice_platform.errors import StartupError
 
-app = typer.Typer(
-    name="sluice",
-    help="A queued gateway between your programs and LLM providers: jobs in by Kafka, results out, every cent counted.\n\n"
-    "Start with [bold]sluice demo[/bold]: the whole system on this machine, a thousand jobs, a minute.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = group(
+    "A queued gateway between your programs and LLM providers: jobs in by Kafka, results out, every cent counted.\n\n"
+    "Start with `sluice demo`: the whole system on this machine, a thousand jobs, a minute."
 )
 demo_command.register(app)
 up.register(app)

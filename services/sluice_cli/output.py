@@ -31,6 +31,18 @@ class Column:
     right: bool = False
 
 
+def group(text: str) -> typer.Typer:
+    """A group of commands. Its help is plain text: laying it out richly would take longer than a
+    command should."""
+    return typer.Typer(
+        help=text,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
 def plain(value: Any) -> Any:
     """A value as JSON knows it: times as RFC 3339, money and ids as text, dataclasses as objects."""
     if is_dataclass(value) and not isinstance(value, type):

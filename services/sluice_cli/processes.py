@@ -13,11 +13,11 @@ _CLASSES = "realtime,standard,bulk"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(rich_help_panel="Processes")(worker)
-    app.command(rich_help_panel="Processes")(keeper)
-    app.command(rich_help_panel="Set up and check")(migrate)
-    app.command("mock-provider", rich_help_panel="Processes")(mock_provider)
-    app.command(rich_help_panel="Set up and check")(schemas)
+    app.command()(worker)
+    app.command()(keeper)
+    app.command()(migrate)
+    app.command("mock-provider")(mock_provider)
+    app.command()(schemas)
 
 
 def worker(
@@ -26,7 +26,7 @@ def worker(
 ) -> None:
     """Take jobs, call providers, publish results, until SIGTERM.
 
-    A worker for realtime jobs alone: [bold]sluice worker --classes realtime[/bold]
+    A worker for realtime jobs alone: `sluice worker --classes realtime`
 
     Reads SLUICE_KAFKA, SLUICE_DATABASE, SLUICE_CONFIG, and the providers' keys that the configuration names.
     """
@@ -58,7 +58,7 @@ def read_classes(text: str) -> tuple[Any, ...]:
 def keeper() -> None:
     """Reap, expire, sweep, archive and clean up, until SIGTERM. Run two for safety.
 
-    Example: [bold]sluice keeper[/bold]
+    Example: `sluice keeper`
     """
     from sluice_cli.session import settings
     from sluice_keeper.main import run as serve
@@ -73,7 +73,7 @@ def keeper() -> None:
 def migrate(json_output: Json = False) -> None:
     """Bring the ledger's schema up to date; safe to run at any time, by many at once.
 
-    Example: [bold]SLUICE_DATABASE=postgresql://… sluice migrate[/bold]
+    Example: `SLUICE_DATABASE=postgresql://… sluice migrate`
     """
     from sluice_cli.session import run, settings
 
@@ -111,7 +111,7 @@ def mock_provider(
 ) -> None:
     """Serve an LLM provider that costs nothing: OpenAI's and Anthropic's APIs, faults on demand.
 
-    Example: [bold]sluice mock-provider --port 8001[/bold], then base_url: http://127.0.0.1:8001/v1
+    Example: `sluice mock-provider --port 8001`, then base_url: http://127.0.0.1:8001/v1
     """
     from sluice_devstack.mock_provider.server import run
 
@@ -126,7 +126,7 @@ def schemas(
 ) -> None:
     """Say where the published JSON Schemas, AsyncAPI document and test vectors are, or check them.
 
-    Example: [bold]sluice schemas --check[/bold]
+    Example: `sluice schemas --check`
     """
     from sluice_schemas.generate import ROOT, generated, stale
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sluice_cli.jobs import Desk, at_desk
-from sluice_cli.output import Column, Json, Refused, cell, print_json, print_table, say, warn
+from sluice_cli.output import Column, Json, Refused, cell, group, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
     from sluice_core.operations.model import RunSummary
 
-app = typer.Typer(help="Runs: any grouping of jobs, by options.run_id.", no_args_is_help=True)
+app = group("Runs: any grouping of jobs, by options.run_id.")
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's name (options.run_id).")]
 Tenant = Annotated[
@@ -38,7 +38,7 @@ def list_runs(
 ) -> None:
     """List the newest runs: jobs by state, and cost.
 
-    Example: [bold]sluice runs list --tenant acme[/bold]
+    Example: `sluice runs list --tenant acme`
     """
     found = at_desk(lambda d: d.operations.runs(tenant, None, limit))
     if json_output:
@@ -63,7 +63,7 @@ def list_runs(
 def show(run_id: RunId, tenant: Tenant = None, json_output: Json = False) -> None:
     """Show one run.
 
-    Example: [bold]sluice runs show nightly[/bold]
+    Example: `sluice runs show nightly`
     """
     found = at_desk(lambda d: known_run(d, run_id, tenant))
     if json_output:
@@ -93,7 +93,7 @@ async def known_run(opened: Desk, run_id: str, tenant: str | None) -> "RunSummar
 def cancel(run_id: RunId, tenant: Tenant = None, json_output: Json = False) -> None:
     """Cancel every job of a run that has not ended, and those that still come.
 
-    Example: [bold]sluice runs cancel nightly[/bold]
+    Example: `sluice runs cancel nightly`
     """
 
     async def work(opened: Desk) -> int:
@@ -113,7 +113,7 @@ def cancel(run_id: RunId, tenant: Tenant = None, json_output: Json = False) -> N
 def retry(run_id: RunId, tenant: Tenant = None, json_output: Json = False) -> None:
     """Execute every failed, expired and cancelled job of a run again; lifts the run's cancel.
 
-    Example: [bold]sluice runs retry nightly[/bold]
+    Example: `sluice runs retry nightly`
     """
     done, refused = at_desk(lambda d: _retry(d, run_id, tenant, quiet=json_output))
     if json_output:

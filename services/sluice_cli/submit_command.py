@@ -10,7 +10,7 @@ from sluice_cli.output import Json, Refused, print_json, say, warn
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(rich_help_panel="Use it")(submit)
+    app.command()(submit)
 
 
 def submit(
@@ -40,7 +40,7 @@ def submit(
 
     Start it again after anything: what was sent is not sent twice, what is missing is collected.
 
-    Example: [bold]sluice submit questions.jsonl --class bulk --run nightly --wait --out ok.jsonl --errors bad.jsonl[/bold]
+    Example: `sluice submit questions.jsonl --class bulk --run nightly --wait --out ok.jsonl --errors bad.jsonl`
 
     Reads SLUICE_KAFKA, and SLUICE_KEY (id:secret) where jobs are signed. Exits 1 where a line did not succeed.
     """

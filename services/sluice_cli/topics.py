@@ -4,21 +4,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice_cli.output import Column, Json, print_json, print_table, say
+from sluice_cli.output import Column, Json, group, print_json, print_table, say
 
 if TYPE_CHECKING:
     from sluice_core.config.model import Config
     from sluice_core.topics.model import Created
     from sluice_platform.settings import Settings
 
-app = typer.Typer(help="Topics of the gateway, and who may use them.", no_args_is_help=True)
+app = group("Topics of the gateway, and who may use them.")
 
 
 @app.command()
 def create(json_output: Json = False) -> None:
     """Create every topic that the configuration needs and the broker lacks.
 
-    Example: [bold]SLUICE_KAFKA=broker:9092 SLUICE_CONFIG=sluice.yaml sluice topics create[/bold]
+    Example: `SLUICE_KAFKA=broker:9092 SLUICE_CONFIG=sluice.yaml sluice topics create`
     """
     from sluice_cli.session import configuration, run, settings
 
@@ -55,7 +55,7 @@ def acls(
 ) -> None:
     """Print the rights that each principal needs: workers, keepers, operators, every tenant.
 
-    Example: [bold]sluice topics acls --commands > acls.sh[/bold]
+    Example: `sluice topics acls --commands > acls.sh`
     """
     from sluice_cli.session import configuration, settings
     from sluice_core.topics.policy import grants

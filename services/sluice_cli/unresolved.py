@@ -6,15 +6,14 @@ from uuid import UUID
 
 import typer
 
-from sluice_cli.output import Column, Json, Refused, print_json, print_table, say
+from sluice_cli.output import Column, Json, Refused, group, print_json, print_table, say
 
 if TYPE_CHECKING:
     from sluice_core.spending.model import Unresolved
     from sluice_platform.settings import Settings
 
-app = typer.Typer(
-    help="Provider calls of unknown outcome: their money is held until somebody says what it was.",
-    no_args_is_help=True,
+app = group(
+    "Provider calls of unknown outcome: their money is held until somebody says what it was."
 )
 
 
@@ -24,7 +23,7 @@ def list_unresolved(
 ) -> None:
     """List what is held, the oldest first, with the provider's request id to ask about.
 
-    Example: [bold]sluice unresolved list[/bold]
+    Example: `sluice unresolved list`
     """
     from sluice_cli.session import run, settings
 
@@ -62,7 +61,7 @@ def settle(
 ) -> None:
     """Book what a call really cost, as a correction; the published result never changes.
 
-    Example: [bold]sluice unresolved settle 0192… --cost-usd 0.0021 --reason "invoice of 3 November"[/bold]
+    Example: `sluice unresolved settle 0192… --cost-usd 0.0021 --reason "invoice of 3 November"`
     """
     from sluice_cli.session import run, settings, uuid_of
 

@@ -64,7 +64,7 @@ QUERIES = (
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(rich_help_panel="Use it")(up)
+    app.command()(up)
 
 
 def up(
@@ -85,7 +85,7 @@ def up(
 
     A second start finds its data. With no provider configured, a mock provider answers at no cost.
 
-    Example: [bold]sluice up --workers 2[/bold], then [bold]source .sluice/env[/bold] in another shell
+    Example: `sluice up --workers 2`, then `source .sluice/env` in another shell
     """
     plan = plan_of(data, workers, kafka, database, config)
     raise typer.Exit(_lived(plan, json_output=json_output))

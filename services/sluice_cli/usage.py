@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice_cli.output import Column, Json, Refused, print_json, print_table
+from sluice_cli.output import Column, Json, Refused, group, print_json, print_table
 
 if TYPE_CHECKING:
     from sluice_core.spending.model import UsageLine, UsageQuery
     from sluice_platform.settings import Settings
 
-app = typer.Typer(help="Usage and cost, from the tables that finance reads.", no_args_is_help=True)
+app = group("Usage and cost, from the tables that finance reads.")
 
 
 @app.callback()
@@ -36,7 +36,7 @@ def report(
 ) -> None:
     """Sum calls, tokens and cost per group, the dearest first.
 
-    Example: [bold]sluice usage report --by project --by model --since 2026-11-01[/bold]
+    Example: `sluice usage report --by project --by model --since 2026-11-01`
     """
     from sluice_cli.session import moment, run, settings
     from sluice_core.spending.model import UsageQuery

@@ -1,7 +1,7 @@
 """Measures the broker: whether it answers, how recent it is, its clock, its topics."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -38,7 +38,7 @@ async def measure_broker(
         answer_ms=took_s * 1000,
         brokers=len(cluster["brokers"]),
         recent=await _recent(admin),
-        clock_ahead_s=await _ahead(consumer, stamped),
+        clock_ahead_s=await _ahead(consumer, await TopicService(admin).partitions(stamped)),
         topics=len(found),
         differences=tuple(differences(specs, found)),
     )
@@ -54,15 +54,13 @@ async def _recent(admin: AIOKafkaAdminClient) -> bool:
     )
 
 
-async def _ahead(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> float | None:
+async def _ahead(consumer: AIOKafkaConsumer, topics: Mapping[str, Sequence[int]]) -> float | None:
     """How far the broker's clock is ahead at least, by records that it stamped in our future.
 
     Kafka has no call for its time; a broker that lags cannot be seen this way.
     """
     partitions = [
-        TopicPartition(topic, partition)
-        for topic in topics
-        for partition in (consumer.partitions_for_topic(topic) or set())
+        TopicPartition(topic, number) for topic, numbers in topics.items() for number in numbers
     ]
     for step_s in _CLOCK_STEPS_S:
         later_ms = int((time.time() + step_s) * 1000)

@@ -32,6 +32,16 @@ class TopicService:
                     found[name] = {entry[0]: entry[1] for entry in entries}
         return found
 
+    async def partitions(self, names: Iterable[str]) -> dict[str, list[int]]:
+        """The partitions, in order, of those of `names` that exist."""
+        wanted = list(names)
+        described = await self._admin.describe_topics(wanted) if wanted else []
+        return {
+            topic["topic"]: sorted(partition["partition"] for partition in topic["partitions"])
+            for topic in described
+            if topic["error_code"] == 0
+        }
+
     async def create(
         self, specs: Sequence[TopicSpec], *, partitions: int, replication: int
     ) -> Created:
