@@ -52,23 +52,26 @@ class Machine:
         self.run = run
         self.model = Model()
         self.workers: list[Worker] = []
+        self.everyone: list[Worker] = []
         self.dead: set[int] = set()
         self.silent = ToldWatch()
         self.entries: dict[UUID, tuple[Entry, str]] = {}
         self.settled: set[UUID] = set()
+        self.begun: dict[tuple[int, int], int] = {}
         self.ce_ids: dict[int, UUID] = {}
 
     async def step(self, operation: str, seed: int) -> None:
         self.dice = random.Random(seed)
         while len(self.workers) < 3:
-            self.workers.append(Worker(await self.world.worker()))
+            await self._hire()
         await getattr(self, operation)()
         await self.check()
 
     async def drain(self) -> None:
         """All die; what they left must still come to one end each."""
-        for worker in self.workers:
-            await self._kill(worker)
+        for worker in self.everyone:
+            if worker.incarnation not in self.dead:
+                await self._bury(worker)
         last = Worker(await self.world.worker())
         for _ in range(40):
             await self.reap()
@@ -231,6 +234,7 @@ class Machine:
             execution.attempt += 1
             assert attempt == execution.attempt
             execution.attempts[attempt] = None
+            self.begun[job.row, attempt] = worker.incarnation
             worker.held[job.row] = replace(job, attempt=attempt)
 
     async def settle(self) -> None:
@@ -283,7 +287,12 @@ class Machine:
                 claimed=settlement.attempt,
                 outcome=settlement.outcome,
             )
-        before = self._fingerprint(settlement) in self.settled
+        # An attempt that cost nothing has no usage row to be told apart by: its owner and outcome are.
+        same_end = settlement.usage is None and (
+            settlement.outcome,
+            self.begun.get((settlement.row, settlement.attempt)),
+        ) == (execution.attempts.get(settlement.attempt) or "open", worker.incarnation)
+        before = same_end or self._fingerprint(settlement) in self.settled
         expected = Settle.SETTLED if takes else Settle.MINE_BEFORE if before else Settle.FENCED
         outcome = await worker.jobs.settle([settlement])
         assert outcome.verdicts == [expected]
@@ -319,21 +328,27 @@ class Machine:
             execution.end(settlement.state)
 
     async def crash(self) -> None:
+        """One is dead to the others; it may itself go on, as a zombie, until it is replaced."""
         worker = self.dice.choice(self.workers)
-        await self._kill(worker, unregister=self.dice.random() < 0.5)
-
-    async def _kill(self, worker: Worker, *, unregister: bool = True) -> None:
-        """Dead to the others; the worker itself may go on, as a zombie, until it is replaced."""
-        self.dead.add(worker.incarnation)
-        if unregister:
-            await self.world.pool.execute(
-                "delete from sluice.workers where incarnation = $1", worker.incarnation
-            )
+        if self.dice.random() < 0.5:
+            await self._bury(worker)
         else:
+            self.dead.add(worker.incarnation)
             self.silent.dead.append(worker.incarnation)
         if len(self.workers) > 4:
             self.workers.pop(0)
-        self.workers.append(Worker(await self.world.worker()))
+        await self._hire()
+
+    async def _bury(self, worker: Worker) -> None:
+        self.dead.add(worker.incarnation)
+        await self.world.pool.execute(
+            "delete from sluice.workers where incarnation = $1", worker.incarnation
+        )
+
+    async def _hire(self) -> None:
+        worker = Worker(await self.world.worker())
+        self.workers.append(worker)
+        self.everyone.append(worker)
 
     async def reap(self) -> None:
         await reaper(self.world, await self.world.worker(kind="keeper"), self.silent).once()
