@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import IntEnum
-from typing import Final
 from uuid import UUID
 
 import orjson
@@ -86,7 +85,7 @@ class Facts:
         """Write it as one line of JSON; fields at their default are left out."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return orjson.dumps(
-            {name: value for name, value in values.items() if value not in _ABSENT}
+            {name: value for name, value in values.items() if not _absent(value)}
         ).decode()
 
     @classmethod
@@ -98,7 +97,9 @@ class Facts:
         return cls(**values)
 
 
-_ABSENT: Final[tuple[object, ...]] = (None, "", False, {}, ())
+def _absent(value: object) -> bool:
+    # Zero is a value: a job may cost nothing at most.
+    return value is None or value is False or value in ("", {}, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
