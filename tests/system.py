@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import NewTopic
 from tests.waiting import eventually
 
-from sluice_devstack.processes import Process, scripts_environment
+from sluice_devstack.processes import Process, installed_command, scripts_environment
 from sluice_devstack.stack import Stack
 from sluice_platform.kafka import admin
 from sluice_platform.settings import load_settings
@@ -26,17 +26,6 @@ from sluice_schemas.topics import Topics, topic_specs
 PARTITIONS = 4
 START_S = 30.0
 _TAIL_BYTES = 4_000
-_WORKER = """
-import asyncio, os, sys
-from sluice_platform.lifecycle import run as live
-from sluice_platform.logging import configure_logging
-from sluice_platform.settings import load_settings
-from sluice_{kind}.main import run
-{imports}
-configure_logging()
-settings = load_settings(os.environ)
-sys.exit(live(lambda stop: run(settings, {options}stop)))
-"""
 
 
 def prices(per_million_in: str, per_million_out: str) -> dict[str, str]:
@@ -270,32 +259,26 @@ class System:
     def start_worker(
         self, name: str | None = None, *, environment: Mapping[str, str] | None = None
     ) -> Process:
-        """Start a worker (`name` is its log's, and with the environment's own settings on top)."""
+        """Start a worker; `name` is its log's, `environment` adds to what every process gets."""
         name = name or f"worker-{len(self.workers) + 1}"
-        code = _WORKER.format(
-            kind="worker",
-            imports="from sluice_worker.main import WorkerOptions",
-            options="WorkerOptions(), ",
-        )
-        return self._launch(self.workers, name, code, environment)
+        return self._launch(self.workers, name, "worker", environment)
 
     def start_keeper(
         self, name: str | None = None, *, environment: Mapping[str, str] | None = None
     ) -> Process:
         """Start a keeper."""
         name = name or f"keeper-{len(self.keepers) + 1}"
-        code = _WORKER.format(kind="keeper", imports="", options="")
-        return self._launch(self.keepers, name, code, environment)
+        return self._launch(self.keepers, name, "keeper", environment)
 
     def _launch(
         self,
         family: dict[str, Process],
         name: str,
-        code: str,
+        command: str,
         environment: Mapping[str, str] | None,
     ) -> Process:
         family[name] = Process(
-            [sys.executable, "-c", code],
+            [installed_command("sluice"), command],
             log=self.directory / f"{name}.log",
             environment={**self.environment(), **(environment or {})},
         )
@@ -343,6 +326,19 @@ class System:
             await client.close()
         assert described["partitions"], f"no topic {topic}"
         return [int(partition["partition"]) for partition in described["partitions"]]
+
+    async def command(self, *arguments: str) -> str:
+        """What `sluice` with these arguments prints; fails where it fails."""
+        process = await asyncio.create_subprocess_exec(
+            installed_command("sluice"),
+            *arguments,
+            env=self.environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode()
+        return output.decode()
 
     def log(self, name: str) -> str:
         """The whole log of a process, by its name."""

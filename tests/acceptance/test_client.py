@@ -1,21 +1,35 @@
 """The client against a running gateway: results, streams, maps, cancels, keys."""
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from tests.conftest import Template
 from tests.system import System, database_from
 from tests.waiting import eventually
 
-from sluice_client import Client, EventName, Job, JobFailed, ReplyTimeout, Result
-from sluice_core.keys.policy import create_secret, encrypt
+from sluice_client import (
+    Client,
+    EventName,
+    Job,
+    JobFailed,
+    RepliesUnreadable,
+    ReplyTimeout,
+    Result,
+    ResultTooLarge,
+    StreamInterrupted,
+)
+from sluice_client.replies import ReplyReader
+from sluice_client.waiting import Answer
 from sluice_devstack.stack import Stack
 from sluice_schemas.identity import id_by_event, id_by_key
-from sluice_schemas.signature import CallerName, hmac_key
+from sluice_schemas.signature import CallerName
 
 pytestmark = [pytest.mark.stack, pytest.mark.acceptance]
 
@@ -98,6 +112,31 @@ async def test_a_failed_job_raises_with_its_result(client: Client) -> None:
     assert caught.value.code == "provider_error"
     assert caught.value.result.status_code == 400
     assert caught.value.result.body["error"]
+
+
+async def test_a_stream_that_the_provider_breaks_is_interrupted(
+    client: Client, system: System
+) -> None:
+    mark = uuid4().hex
+    await system.mock.rule("fault=cut_stream,after=3,chunk_delay=20ms", match={"body": mark})
+    chunks = []
+    with pytest.raises(StreamInterrupted) as caught:
+        async for chunk in client.stream(say(f"{mark} two three four")):
+            chunks.append(chunk)  # noqa: PERF401 - what was read before the error is the point
+    assert chunks
+    assert caught.value.result is not None
+    assert caught.value.result.state == "failed"
+
+
+async def test_a_result_too_large_for_a_record_names_the_command(
+    client: Client, system: System
+) -> None:
+    mark = uuid4().hex
+    await system.mock.rule("size=9mb", match={"body": mark})
+    with pytest.raises(ResultTooLarge, match="sluice jobs result") as caught:
+        await client.complete(say(mark))
+    assert caught.value.result.state == "succeeded"
+    assert caught.value.result.dataref == f"/v1/jobs/{caught.value.result.id}/result"
 
 
 async def test_map_ends_every_job_and_a_second_map_calls_nobody(
@@ -253,29 +292,13 @@ async def test_two_clients_of_a_tenant_get_their_own_replies(
         assert answer_of(result.body) == f"You said: {text}"
 
 
-async def _make_key(
-    system: System, tenant: str, *grants: str, reply_topics: tuple[str, ...] = ()
-) -> tuple[str, str]:
-    key_id, secret = create_secret()
-    sealed = encrypt(hmac_key(secret), master_key=system.master_key, key_id=key_id)
-    async with system.pool.acquire() as connection, connection.transaction():
-        await connection.execute(
-            "insert into sluice.keys (id, tenant, grants, reply_topics, signing)"
-            " values ($1, $2, $3, $4, $5)",
-            key_id,
-            tenant,
-            list(grants),
-            list(reply_topics),
-            sealed,
-        )
-        await connection.execute(
-            "update sluice.versions set version = version + 1 where name = 'keys'"
-        )
-    return key_id, secret
+async def _make_key(system: System, *arguments: str) -> tuple[str, str]:
+    made = json.loads(await system.command("keys", "create", *arguments, "--json"))
+    return made["id"], made["secret"]
 
 
 async def test_signed_jobs_belong_to_the_keys_tenant(system: System) -> None:
-    key_id, secret = await _make_key(system, "acme")
+    key_id, secret = await _make_key(system, "--tenant", "acme")
     async with Client(
         system.stack.kafka.bootstrap,
         tenant="acme",
@@ -293,8 +316,9 @@ async def test_signed_jobs_belong_to_the_keys_tenant(system: System) -> None:
 
 
 async def test_a_vouching_key_speaks_for_a_caller(system: System) -> None:
+    replies = system.topics.replies("default")
     key_id, secret = await _make_key(
-        system, "default", "vouch", reply_topics=(system.topics.replies("default"),)
+        system, "--tenant", "default", "--grant", "vouch", "--reply-topic", replies
     )
     caller = CallerName(tenant="acme", team="ml", project="web", app="a", user="joão")
     async with Client(
@@ -323,3 +347,58 @@ async def _once_known(client: Client, text: str) -> Result:
             return await client.complete(say(text), timeout=2.0)
         except ReplyTimeout:
             assert asyncio.get_running_loop().time() < deadline
+
+
+async def test_a_reply_topic_that_is_not_there(system: System) -> None:
+    async with Client(
+        system.stack.kafka.bootstrap, tenant="nobody", prefix=system.topics.prefix
+    ) as stranger:
+        with pytest.raises(RepliesUnreadable, match=r"replies\.nobody"):
+            await stranger.complete(say("x"))
+
+
+async def test_partitions_that_are_added_later_are_read_from_their_beginning(
+    system: System,
+) -> None:
+    bootstrap = {"bootstrap_servers": system.stack.kafka.bootstrap}
+    topic = f"{system.topics.prefix}growing"
+    admin = AIOKafkaAdminClient(**bootstrap)
+    producer = AIOKafkaProducer(**bootstrap, metadata_max_age_ms=200)
+    await admin.start()
+    await producer.start()
+    completed = [("ce_type", b"com.sluicegate.job.completed.v1")]
+    try:
+        await admin.create_topics([NewTopic(topic, 1, 1)])
+        await producer.send_and_wait(topic, b"{}", key=b"a", headers=completed, partition=0)
+        async with ReplyReader(bootstrap, topic, producer.partitions_for) as reader:
+            answers = {name: Answer() for name in ("a", "b", "c")}
+            for name, answer in answers.items():
+                reader.router.expect(name, answer)
+            await admin.create_partitions({topic: NewPartitions(3)})
+            # A record may be in a new partition before the reader knows of it.
+            await eventually(lambda: len(producer.client.cluster.partitions_for_topic(topic)) == 3)
+            for name, partition in (("b", 2), ("c", 0)):
+                await producer.send_and_wait(
+                    topic, b"{}", key=name.encode(), headers=completed, partition=partition
+                )
+            async with asyncio.timeout(20):
+                await asyncio.gather(answers["b"].future, answers["c"].future)
+            assert not answers["a"].future.done()  # it came before the reader did
+    finally:
+        await producer.stop()
+        await admin.close()
+
+
+async def test_a_restart_of_the_broker_loses_no_reply(client: Client, system: System) -> None:
+    mark = uuid4().hex
+    await system.mock.rule("latency=1500ms", match={"body": mark})
+    asking = [asyncio.create_task(client.complete(say(f"{mark} {n}"))) for n in range(20)]
+
+    async def called() -> bool:
+        return len(await system.pool.fetch("select from sluice.jobs where state = 3")) == 20
+
+    await eventually(called)
+    await system.stack.kafka.restart()
+    results = await asyncio.gather(*asking)
+    assert all(result.succeeded for result in results)
+    assert (await client.complete(say("after"))).succeeded
