@@ -57,10 +57,17 @@ class Letter:
         the client refuses it, so it goes back with an empty value."""
         return b"" if self.was_null else self.value
 
-    def refusal(self, *, force: bool) -> str | None:
-        """Why it is not sent back; None where it is."""
+    @property
+    def origin(self) -> tuple[str, int, int]:
+        """The same as values."""
+        return self.source_topic, self.source_partition, self.source_offset
+
+    def refusal(self, *, force: bool, replayed: bool) -> str | None:
+        """Why it is not sent back; None where it is. `replayed`: it was sent back before."""
         if not self.source_topic:
             return "it does not say which topic it came from"
+        if replayed and not force:
+            return "it was sent back already; --force sends it once more"
         if self.redrives >= QUARANTINE and not force:
             return f"quarantined: it was sent back {self.redrives} times; --force sends it again"
         return None

@@ -10,6 +10,8 @@ import typer
 from sluice_cli.output import Column, Json, Refused, group, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
+
     from sluice_cli.dead_letters import Letter
     from sluice_core.config.model import Config
     from sluice_platform.settings import Settings
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 app = group("Dead letters: records that could not be jobs, with their own bytes.")
 
 _READ_AT_ONCE = 500
+_CONFIRMED_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,8 @@ def replay(
 ) -> None:
     """Send dead letters back to their topics with their own key, bytes and headers.
 
-    A record that comes back a third time is quarantined: only --force sends it again.
+    One that was sent back already is passed over by --all. A record that came back three times is
+    quarantined: only --force sends it again.
 
     Example: `sluice deadletter replay 0/17 0/18`, or `--all --code unknown_project`
     """
@@ -150,7 +154,6 @@ async def _replay(
     *,
     force: bool,
 ) -> Outcome:
-    from sluice_cli.dead_letters import replayed_headers
     from sluice_cli.session import actor, ledger
     from sluice_core.operations.repository import OperatorRepository
     from sluice_platform.kafka import producer
@@ -168,26 +171,31 @@ async def _replay(
             + (f" with code {code}" if code else "")
             + ": see `sluice deadletter list`"
         )
-    fine = [letter for letter in found if letter.refusal(force=force) is None]
-    refused = tuple(
-        f"{letter.place}: {reason}" for letter in found if (reason := letter.refusal(force=force))
-    )
     sender = producer(
         given,
         linger_ms=5,
         max_request_size=config.limits.record_bytes + DEAD_LETTER_OVERHEAD_BYTES,
     )
+    done, refused = [], []
     async with ledger(given) as pool, sender:
         operations = OperatorRepository(pool)
-        for letter in fine:
-            sent = await sender.send(
-                letter.source_topic,
-                letter.sent_value,
-                key=letter.key,
-                headers=replayed_headers(letter),
-            )
-            await asyncio.wait_for(sent, 30.0)
-            await operations.mark_replayed(
-                letter.source_topic, letter.source_partition, letter.source_offset, actor()
-            )
-    return Outcome(replayed=tuple(letter.place for letter in fine), refused=refused)
+        before = await operations.replayed()
+        for letter in found:
+            replayed = letter.origin in before
+            reason = letter.refusal(force=force, replayed=replayed)
+            if reason is None:
+                await _send_back(sender, letter)
+                await operations.mark_replayed(*letter.origin, actor())
+                done.append(letter.place)
+            elif places or not replayed:
+                refused.append(f"{letter.place}: {reason}")
+    return Outcome(replayed=tuple(done), refused=tuple(refused))
+
+
+async def _send_back(sender: "AIOKafkaProducer", letter: "Letter") -> None:
+    from sluice_cli.dead_letters import replayed_headers
+
+    sent = await sender.send(
+        letter.source_topic, letter.sent_value, key=letter.key, headers=replayed_headers(letter)
+    )
+    await asyncio.wait_for(sent, _CONFIRMED_S)

@@ -95,7 +95,8 @@ def _document(found: "JobDetail") -> dict[str, Any]:
     return {
         **_line(summary),
         "deadline": summary.deadline,
-        "facts": found.facts,
+        # The class stands above by its name.
+        "facts": {name: value for name, value in found.facts.items() if name != "job_class"},
         "request_bytes": found.request_bytes,
         "result_bytes": found.result_bytes,
         "reply_given_up_at": found.reply_given_up_at,

@@ -195,6 +195,13 @@ class OperatorRepository:
             actor,
         )
 
+    async def replayed(self) -> set[tuple[str, int, int]]:
+        """Source records (topic, partition, offset) whose dead letters were sent back."""
+        rows = await self._pool.fetch(
+            'select topic, partition, "offset" from sluice.dead_letters where replayed_at is not null'
+        )
+        return {(row["topic"], row["partition"], row["offset"]) for row in rows}
+
     async def set_finance_password(self, password: str) -> None:
         """Let `sluice_finance` log in with this password (letters and digits only)."""
         assert password.isalnum()

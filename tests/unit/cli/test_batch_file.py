@@ -1,0 +1,106 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice_cli.batch_file import (
+    BadLine,
+    Line,
+    bad_output_line,
+    collected,
+    default_run,
+    line_key,
+    output_line,
+    read_lines,
+)
+
+_BODY = {"model": "fast", "messages": [{"role": "user", "content": "hello"}]}
+
+
+def _line(**fields: object) -> bytes:
+    return json.dumps({"custom_id": "a", "body": _BODY} | fields).encode() + b"\n"
+
+
+def _read(*texts: bytes) -> list[Line | BadLine]:
+    return list(read_lines(texts, run="night"))
+
+
+def test_a_line_becomes_a_job_of_its_run() -> None:
+    (line,) = _read(_line(options={"project": "search"}))
+    assert isinstance(line, Line)
+    assert line.job["body"] == _BODY
+    assert line.job["options"] == {
+        "project": "search",
+        "idempotency_key": "night/a",
+        "run_id": "night",
+    }
+
+
+def test_a_line_keeps_its_own_key_and_gets_a_name() -> None:
+    (line,) = _read(json.dumps({"body": _BODY, "options": {"idempotency_key": "mine"}}).encode())
+    assert isinstance(line, Line)
+    assert line.custom_id == "line-1"
+    assert line.job["options"]["idempotency_key"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"{broken", "not JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"\xff\xfe", "not JSON"),
+        (_line(body={}), "body.model: field required"),
+        (_line(url="/v1/nothing"), "url '/v1/nothing' is not supported"),
+        (_line(method="GET"), "method:"),
+        (_line(custom_id="x" * 257), "custom_id:"),
+    ],
+)
+def test_a_bad_line_is_named_and_the_others_go_on(text: bytes, reason: str) -> None:
+    bad, good = _read(text, _line(custom_id="b"))
+    assert isinstance(bad, BadLine)
+    assert bad.message.startswith("line 1: ")
+    assert reason in bad.message
+    assert isinstance(good, Line)
+
+
+def test_a_custom_id_counts_once_and_blank_lines_not_at_all() -> None:
+    first, second = _read(_line(), b"\n", _line())
+    assert isinstance(first, Line)
+    assert isinstance(second, BadLine)
+    assert second.message == "line 3: custom_id 'a' stands on line 1 already"
+
+
+def test_keys_are_readable_where_they_fit() -> None:
+    assert line_key("night", "row-1") == "night/row-1"
+    long = line_key("night", "x" * 255)
+    assert long.startswith("sha256:")
+    assert long != line_key("night", "y" * 255)
+
+
+def test_the_same_content_is_the_same_run() -> None:
+    assert default_run("q", [b"a\n", b"b\n"]) == default_run("q", [b"a\nb\n"])
+    assert default_run("q", [b"a"]) != default_run("q", [b"b"])
+
+
+def test_output_lines_are_as_openai_writes_them() -> None:
+    line = json.loads(
+        output_line(job_id="j", custom_id="a", status_code=200, body={"x": 1}, error=None)
+    )
+    assert list(line) == ["id", "custom_id", "response", "error"]
+    assert line["response"] == {"status_code": 200, "request_id": "j", "body": {"x": 1}}
+    bad = json.loads(bad_output_line(BadLine(number=3, custom_id=None, reason="not JSON")))
+    assert bad["error"] == {"code": "invalid_line", "message": "line 3: not JSON"}
+
+
+@given(st.integers(min_value=0, max_value=200))
+def test_a_cut_output_file_resumes_at_its_last_whole_line(cut: int) -> None:
+    lines = [
+        output_line(job_id="j", custom_id=f"c{n}", status_code=200, body={}, error=None)
+        for n in range(5)
+    ]
+    content = b"".join(lines)[:cut]
+    found, size = collected(content.splitlines(keepends=True))
+    whole = content.count(b"\n")
+    assert found == {f"c{n}" for n in range(whole)}
+    assert size == sum(len(line) for line in lines[:whole])

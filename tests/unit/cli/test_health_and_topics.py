@@ -1,0 +1,139 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from sluice_core.config.load import parse_config
+from sluice_core.health.model import Broker, Ledger, Presence, Server
+from sluice_core.health.policy import (
+    broker_findings,
+    healthy,
+    ledger_findings,
+    server_findings,
+)
+from sluice_core.health.repository import partitions_needed
+from sluice_core.topics.model import Difference
+from sluice_core.topics.policy import differences, grants, wanted
+
+_SERVER = Server(
+    answer_ms=1.0,
+    version=150_004,
+    version_text="15.4",
+    clock_ahead_s=0.01,
+    synchronous_commit="on",
+    fsync=True,
+    full_page_writes=True,
+    in_recovery=False,
+    standbys=(),
+    oldest_snapshot_s=0.0,
+)
+_ALIVE = (
+    Presence(name="w", kind="worker", pool="default", beat_age_s=0.5),
+    Presence(name="k", kind="keeper", pool="default", beat_age_s=0.5),
+)
+_LEDGER = Ledger(revision="0001", head="0001", processes=_ALIVE)
+_BROKER = Broker(
+    answer_ms=1.0, brokers=3, recent=True, clock_ahead_s=None, topics=9, differences=()
+)
+
+
+def test_what_is_right_is_ok() -> None:
+    found = [*server_findings(_SERVER), *ledger_findings(_LEDGER), *broker_findings(_BROKER)]
+    assert {finding.level for finding in found} == {"ok"}
+    assert healthy(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ({"version": 140_009}, "postgres version"),
+        ({"synchronous_commit": "off"}, "synchronous_commit"),
+        ({"fsync": False}, "fsync"),
+        ({"full_page_writes": False}, "full_page_writes"),
+        ({"in_recovery": True}, "postgres role"),
+        ({"standbys": ("async", "async")}, "failover"),
+        ({"clock_ahead_s": -31.0}, "postgres clock"),
+    ],
+)
+def test_what_loses_jobs_is_a_problem(change: dict[str, object], check: str) -> None:
+    found = server_findings(replace(_SERVER, **change))  # type: ignore[arg-type]
+    (problem,) = [finding for finding in found if finding.level == "problem"]
+    assert problem.check == check
+    assert problem.advice
+
+
+@pytest.mark.parametrize("standbys", [("sync", "async"), ("quorum",), ()])
+def test_a_synchronous_standby_is_enough(standbys: tuple[str, ...]) -> None:
+    assert healthy(server_findings(replace(_SERVER, standbys=standbys)))
+
+
+def test_what_may_not_be_seen_is_a_warning() -> None:
+    found = server_findings(replace(_SERVER, standbys=(None,), oldest_snapshot_s=700.0))
+    assert [f.check for f in found if f.level == "warning"] == ["failover", "oldest snapshot"]
+    assert healthy(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ({"head": "0002"}, "migrations"),
+        ({"revision": "0003", "head": "0002"}, "migrations"),
+        ({"partitions_missing": ("sluice.requests_20261101",)}, "partitions"),
+        ({"processes": _ALIVE[:1]}, "keepers"),
+        ({"processes": (replace(_ALIVE[0], beat_age_s=60.0), _ALIVE[1])}, "workers"),
+        ({"outbox_age_s": 500.0}, "outbox"),
+    ],
+)
+def test_what_is_wrong_in_the_ledger(change: dict[str, object], check: str) -> None:
+    found = ledger_findings(replace(_LEDGER, **change))  # type: ignore[arg-type]
+    (problem,) = [finding for finding in found if finding.level == "problem"]
+    assert problem.check == check
+    assert problem.advice
+
+
+def test_no_ledger_is_one_finding() -> None:
+    (finding,) = ledger_findings(Ledger(revision=None, head="0001"))
+    assert finding.advice == "run `sluice migrate`"
+
+
+def test_differences_of_topics() -> None:
+    config = parse_config("tenants: {a: {}}\n", {})
+    specs = wanted(config)
+    found = {spec.name: dict(spec.settings) for spec in specs}
+    assert differences(specs, found) == []
+    found["llm.jobs.bulk.v1"]["retention.ms"] = "1"
+    del found["llm.results.a.v1"]
+    different = differences(specs, found)
+    broken = broker_findings(replace(_BROKER, differences=tuple(different)))
+    assert (
+        Difference(topic="llm.jobs.bulk.v1", setting="retention.ms", wanted="-1", found="1")
+        in different
+    )
+    assert [f.check for f in broken if f.level == "problem"] == ["topics", "topic llm.jobs.bulk.v1"]
+
+
+def test_rights_are_those_of_the_contract() -> None:
+    text = (
+        "tenants: {a: {reply_topics: [mine]}, b: {}}\n"
+        "intake: {topics: [{name: b.jobs, class: bulk, tenant: b}], unsigned: 'tenant:a'}\n"
+    )
+    given = grants(parse_config(text, {}))
+    may = {(g.principal, g.name): g.operations for g in given}
+    assert may["sluice-worker", "mine"] == ("Write", "Describe")
+    assert may["sluice-worker", "b.jobs"] == ("Read", "Describe")
+    assert may["a", "llm.jobs.bulk.v1"] == ("Write", "Describe")
+    assert ("b", "llm.jobs.bulk.v1") not in may
+    assert may["b", "b.jobs"] == ("Write", "Describe")
+    readers = {
+        g.principal for g in given if g.name == "llm.deadletter.v1" and "Read" in g.operations
+    }
+    assert readers == {"sluice-operator"}
+    assert ("a", "llm.results.b.v1") not in may
+    assert "--topic 'mine'" in next(g.command() for g in given if g.name == "mine")
+
+
+def test_the_partitions_of_a_turn_of_the_month() -> None:
+    needed = partitions_needed(datetime(2026, 11, 30, 23, 59, tzinfo=UTC))
+    assert "sluice.requests_20261201" in needed
+    assert {"finance.usage_202611", "finance.usage_202612"} <= set(needed)
+    assert "sluice.jobs_past_20261130" in needed
