@@ -80,8 +80,8 @@ class Records:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._settings.need_kafka(), **security(self._settings)
         )
-        await consumer.start()
         try:
+            await consumer.start()
             # Asked after the commits: a log start beyond one of them is a fact by then.
             starts = await consumer.beginning_offsets(partitions)
             young = await consumer.offsets_for_times({p: max(0, edge) for p in partitions})

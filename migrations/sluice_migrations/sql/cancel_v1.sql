@@ -40,12 +40,12 @@ end $$;
 
 -- Flags the live jobs of cancelled runs, a bounded number at a time.
 create function sluice.flag_cancelled_runs_v1(p_limit int) returns int language sql volatile as $$
-  with due as (
-    select j.id from sluice.cancels c
-      join sluice.runs r on r.tenant = c.tenant and r.name = c.run
-      join sluice.jobs j on j.run = r.id and j.state < 10 and not j.cancel
-     where c.run is not null
-     order by j.id limit p_limit for update of j skip locked),
+  with over as materialized (
+    select r.id from sluice.cancels c join sluice.runs r on r.tenant = c.tenant and r.name = c.run where c.run is not null),
+  due as (
+    select l.id from over cross join lateral (
+      select j.id from sluice.jobs j where j.run = over.id and j.state < 10 and not j.cancel limit p_limit for update skip locked) l
+     limit p_limit),
   flagged as (
     update sluice.jobs j set cancel = true from due where j.id = due.id returning 1)
   select count(*)::int from flagged

@@ -12,13 +12,14 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
 #variable_conflict use_column
 declare
   v_ids bigint[] := '{}'; v_more bigint[]; v_left bigint := p_bytes; v_lanes int[];
+  v_now timestamptz := clock_timestamp();    -- a variable bounds an index scan, the volatile function would not
 begin
   if p_retries then
     select array_agg(c.lane) into v_lanes from unnest(p_cursors) c;
     select array_agg(t.id), v_left - coalesce(sum(t.bytes), 0) into v_ids, v_left from (
       select p.id, p.bytes, sum(p.bytes) over (order by p.run_at, p.id) as total from (
         select j.id, j.bytes, j.run_at from sluice.jobs j
-         where j.state = 4 and j.run_at <= clock_timestamp() and j.lane = any (v_lanes)
+         where j.state = 4 and j.run_at <= v_now and j.lane = any (v_lanes)
          order by j.run_at, j.id limit p_limit for update skip locked) p) t
      where t.total <= p_bytes;
     v_ids := coalesce(v_ids, '{}');
@@ -55,16 +56,17 @@ returns table (job bigint, uuid uuid, day date, lane int, run bigint, was smalli
 language plpgsql volatile
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 #variable_conflict use_column
+declare v_now timestamptz := clock_timestamp();
 begin
   return query
     with cancelled as (
       select j.id from sluice.jobs j where j.cancel and j.state < 10 and j.state in (1, 4) order by j.id limit p_limit for update skip locked),
     late as (
       select c.id from sluice.lanes l cross join lateral (
-        select q.id from sluice.jobs q where q.state = 1 and q.lane = l.id and q.due_at <= clock_timestamp()
+        select q.id from sluice.jobs q where q.state = 1 and q.lane = l.id and q.due_at <= v_now
          order by q.due_at, q.id limit p_limit for update skip locked) c),
     overdue as (
-      select j.id from sluice.jobs j where j.state = 4 and j.run_at <= clock_timestamp() and j.deadline <= clock_timestamp()
+      select j.id from sluice.jobs j where j.state = 4 and j.run_at <= v_now and j.deadline <= v_now
        order by j.run_at, j.id limit p_limit for update skip locked),
     mine as (
       update sluice.jobs j set state = 2, owner = p_owner, run_at = null

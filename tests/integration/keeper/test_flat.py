@@ -1,0 +1,60 @@
+"""What the keeper asks twice a second costs no more with a long queue than with a short one."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from tests.integration.ledger.world import World, world
+
+PARKED = 20_000
+STATEMENTS = {
+    "reap_owned": "select sluice.reap_owned_v1('{1,2}', 3, 1000)",
+    "left_calling": "select * from sluice.left_calling_v1('{1,2}', '{1,2}', 3, 200)",
+    "flag_cancelled_runs": "select sluice.flag_cancelled_runs_v1(1000)",
+    "claim_ending": "select * from sluice.claim_ending_v1(9, 200)",
+    "complete_runs": "select * from sluice.complete_runs_v1('10 s', 100, 9, 't', 's')",
+    "bury": "select * from sluice.bury_v1('{1,2}', '30 s')",
+    "claim": "select * from sluice.claim_v1(9, array[row($1, 0, 0)]::sluice.cursor_v1[], 10, 10, 1000000, true)",
+}
+
+
+@pytest.fixture
+async def queue(database: str) -> AsyncIterator[World]:
+    """A long queue in one lane, a long list of retries yet to come, a few jobs in hand."""
+    async with world(database) as opened:
+        await opened.pool.execute("insert into sluice.runs (tenant, name) values ('acme', 'r')")
+        await opened.pool.execute(
+            """
+            insert into sluice.jobs (id, uuid, run, owner, due_at, deadline, run_at, admitted_at, day, lane, bytes, state,
+                                     max_attempts, retry_unknown, streams)
+            select g, gen_random_uuid(), 1, case when g % 200 = 0 then 3 end, now() + interval '1 day', now() + interval '1 day',
+                   case when g % 10 = 1 then now() + interval '1 hour' end, now(), current_date, $1, 500,
+                   case when g % 200 = 0 then 3 when g % 10 = 1 then 4 else 1 end, 5, false, false
+              from generate_series(1, $2) g
+            """,
+            opened.lane,
+            PARKED,
+        )
+        await opened.pool.execute(
+            "insert into sluice.workers (incarnation, name, kind, pool) values (3, 'w', 'worker', 'default')"
+        )
+        await opened.pool.execute("analyze")
+        yield opened
+
+
+@pytest.mark.parametrize("name", list(STATEMENTS))
+async def test_rows_looked_at(queue: World, name: str) -> None:
+    statement = STATEMENTS[name]
+    values = [queue.lane] if "$1" in statement else []
+    async with queue.pool.acquire() as connection, connection.transaction():
+        before = await _looked_at(connection)
+        await connection.fetch(statement, *values)
+        assert await _looked_at(connection) - before < 1_000
+
+
+async def _looked_at(connection: asyncpg.Connection) -> int:
+    rows: int = await connection.fetchval(
+        "select coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)"
+        "  from pg_stat_xact_user_tables where relname = 'jobs'"
+    )
+    return rows
