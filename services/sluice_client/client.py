@@ -34,6 +34,8 @@ from sluice_schemas.topics import DEFAULT_PREFIX, RECORD_OVERHEAD_BYTES, Topics
 _GRACE_S: Final = 10.0
 """Beyond a job's own deadline, in which the gateway says that it has passed."""
 
+_TIMEOUT_S: Final = {job_class.label: limit for job_class, limit in DEFAULT_TIMEOUT_S.items()}
+
 
 class Client:
     """`async with Client("host:9092", tenant="acme") as client:` speaks to the gateway over Kafka.
@@ -65,6 +67,7 @@ class Client:
         if key_id is not None and secret is not None:
             key = SigningKey(id=key_id, material=hmac_key(secret))
         self._topics = Topics(prefix=prefix)
+        self._job_topics = {known.label: self._topics.jobs(known) for known in JobClass}
         self._reply_topic = reply_topic or self._topics.replies(tenant)
         self._envelopes = Envelopes(tenant=tenant, source=source, key=key)
         self._secret = secret
@@ -300,8 +303,13 @@ class Client:
             raise ResultTooLarge(result) from exc
         return replace(read_result(value, {}), duplicate=result.duplicate)
 
-    def _jobs_topic(self, job_class: ClassName) -> str:
-        return self._topics.jobs(JobClass.from_label(job_class))
+    def _jobs_topic(self, job_class: str) -> str:
+        topic = self._job_topics.get(job_class)
+        if topic is None:
+            raise ValueError(
+                f"no class {job_class!r}; the classes are {', '.join(self._job_topics)}"
+            )
+        return topic
 
 
 def _key(text: str | None) -> tuple[str | None, str | None]:
@@ -325,7 +333,7 @@ def _patience(job: Job, job_class: ClassName, timeout: float | None) -> float:
     """Seconds to wait for a job's result."""
     if timeout is not None:
         return timeout
-    own = job.options.get("timeout_s", DEFAULT_TIMEOUT_S[JobClass.from_label(job_class)])
+    own = job.options.get("timeout_s", _TIMEOUT_S.get(job_class, 0.0))
     if "deadline" in job.options:
         own = min(own, max(0.0, parse_time(job.options["deadline"]) - time.time()))
     return own + _GRACE_S

@@ -4,13 +4,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 import orjson
 
 from sluice_client.model import EventName, Job, Submitted
 from sluice_schemas import headers as names
-from sluice_schemas.identity import id_by_event, id_by_key
 from sluice_schemas.signature import CallerName, SignedFields, format_caller, sign
 from sluice_schemas.times import format_time
 
@@ -67,12 +65,12 @@ class Envelopes:
             reply=(correlation_id, reply_to),
             on_behalf_of=on_behalf_of,
         )
-        key = job.options.get("idempotency_key")
+        caller = on_behalf_of.tenant if on_behalf_of is not None else ""
         return outgoing, Submitted(
-            id=self._job_id(key, event, on_behalf_of),
+            tenant=caller or self._tenant,
             event=event,
             correlation_id=correlation_id,
-            idempotency_key=key,
+            idempotency_key=job.options.get("idempotency_key"),
             topic=topic,
         )
 
@@ -93,12 +91,6 @@ class Envelopes:
     def _next(self) -> str:
         self._counter += 1
         return f"{self._prefix}-{self._counter}"
-
-    def _job_id(self, key: str | None, event: EventName, caller: CallerName | None) -> UUID:
-        tenant = caller.tenant if caller is not None and caller.tenant else self._tenant
-        if key is not None:
-            return id_by_key(tenant, key)
-        return id_by_event(tenant, event.source, event.id)
 
     def _record(
         self,

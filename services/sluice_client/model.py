@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 
 from sluice_schemas import headers as names
+from sluice_schemas.identity import id_by_event, id_by_key
 
 ClassName = Literal["realtime", "standard", "bulk"]
 
@@ -69,13 +70,20 @@ class EventName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """A job that Kafka has: its id, and what a later `attach` needs."""
+    """A job that was sent: its tenant and names, and what a later `attach` needs."""
 
-    id: UUID
+    tenant: str
     event: EventName
     correlation_id: str
     idempotency_key: str | None
     topic: str
+
+    @property
+    def id(self) -> UUID:
+        """The job's id, by the contract's rule."""
+        if self.idempotency_key is not None:
+            return id_by_key(self.tenant, self.idempotency_key)
+        return id_by_event(self.tenant, self.event.source, self.event.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,15 +13,14 @@ _COMPLETED = names.JOB_COMPLETED.encode()
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One record of a reply topic that is meant for this client."""
+    """One record of a reply topic that is meant for this client.
+
+    `ends` says that it is the result, after which nothing comes.
+    """
 
     value: bytes
     headers: Mapping[str, bytes]
-
-    @property
-    def ends(self) -> bool:
-        """Whether it is the result, after which nothing comes."""
-        return self.headers.get(names.CE_TYPE) == _COMPLETED
+    ends: bool
 
 
 class Waiter(Protocol):
@@ -69,10 +68,11 @@ class Router:
         waiter = self._waiters.get(key) if key is not None else None
         if waiter is None or value is None:
             return
-        reply = Reply(value, dict(headers))
-        if reply.ends and key is not None:
+        said = dict(headers)
+        ends = said.get(names.CE_TYPE) == _COMPLETED
+        if ends and key is not None:
             del self._waiters[key]
-        waiter.take(reply)
+        waiter.take(Reply(value, said, ends))
 
     def fail(self, error: ClientError) -> None:
         """Tell everybody who waits, and whoever comes later."""

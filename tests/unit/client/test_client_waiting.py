@@ -2,7 +2,6 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import pytest
@@ -47,16 +46,16 @@ def result(state: str = "succeeded", *, deltas: int = 0, code: str | None = None
 
 def delta(seq: int, *, attempt: int = 1, text: str = "") -> Reply:
     value = {"id": "j", "attempt": attempt, "seq": seq, "chunks": [{"n": seq, "text": text}]}
-    return Reply(orjson.dumps(value), dict(_DELTA))
+    return Reply(orjson.dumps(value), dict(_DELTA), ends=False)
 
 
 def ending(**what: Any) -> Reply:
-    return Reply(result(**what), dict(_COMPLETED))
+    return Reply(result(**what), dict(_COMPLETED), ends=True)
 
 
 def submitted(correlation: str = "c-1", key: str | None = None) -> Submitted:
     return Submitted(
-        id=uuid4(),
+        tenant="t",
         event=EventName(source="/s", id="e"),
         correlation_id=correlation,
         idempotency_key=key,
@@ -176,7 +175,7 @@ async def test_a_stream_that_is_not_read_is_bounded() -> None:
 
 
 async def test_a_stream_sent_again_has_no_chunks_but_a_result() -> None:
-    again = Reply(result(deltas=7), {**dict(_COMPLETED), "sluice-duplicate": b"true"})
+    again = Reply(result(deltas=7), {**dict(_COMPLETED), "sluice-duplicate": b"true"}, ends=True)
     chunks, stream = await read([again])
     assert chunks == []
     assert stream.result.duplicate
