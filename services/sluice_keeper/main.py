@@ -34,7 +34,7 @@ from sluice_keeper.prices import Prices
 from sluice_keeper.rounds import OUTAGES, repeat
 from sluice_keeper.watch import Watch
 from sluice_platform import crash
-from sluice_platform.clock import Clock, SystemClock
+from sluice_platform.clock import SystemClock
 from sluice_platform.db import connect_pool, wait_for_database
 from sluice_platform.health import serve_health
 from sluice_platform.kafka import cluster_id, producer, wait_for_kafka
@@ -45,26 +45,12 @@ from sluice_schemas.topics import DEAD_LETTER_OVERHEAD_BYTES, Topics
 STARTUP_PATIENCE_S = 60.0
 DATABASE_CONNECTIONS = 6
 DRAIN_S = 5.0
-HEALTHY_S = 10.0
-"""How long after its last beat a keeper still calls itself healthy."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class Pulse:
-    """When this process last beat."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._last = clock.monotonic()
-
-    async def beat(self, _beat: Beat) -> None:
-        """Take note of a beat."""
-        self._last = self._clock.monotonic()
-
-    def healthy(self) -> bool:
-        """Whether the last beat is recent."""
-        return self._clock.monotonic() - self._last < HEALTHY_S
+async def _nothing_to_do(_beat: Beat) -> None:
+    """A keeper holds no jobs that a beat could cancel."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> int:
@@ -75,7 +61,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
     await wait_for_kafka(settings, STARTUP_PATIENCE_S)
     name = settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
     incarnation = secrets.randbits(62) + 1
-    pulse = Pulse(SystemClock())
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(await _pool(settings, name))
         await check_migrations(database)
@@ -88,8 +73,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
         )
         outbox = OutboxRepository(database, origin)
         publisher = await stack.enter_async_context(_publisher(settings, config, outbox))
+        heart = Heart(presence, incarnation, _nothing_to_do)
         if settings.health is not None:
-            await stack.enter_async_context(serve_health(settings.health, pulse.healthy))
+            await stack.enter_async_context(serve_health(settings.health, heart.healthy))
         keeper = Keeper(
             config,
             settings,
@@ -101,7 +87,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
             cluster_id=await cluster_id(settings),
         )
         async with TaskSet(stop) as tasks:
-            tasks.start("heart", Heart(presence, incarnation, pulse.beat).run())
+            tasks.start("heart", heart.run())
             keeper.start(tasks)
             _log.info("keeper.ready", name=name)
             await stop.wait()

@@ -92,6 +92,11 @@ def admin(settings: Settings) -> AIOKafkaAdminClient:
 
 def consumer_broker(settings: Settings) -> KafkaBroker:
     """A FastStream broker for subscribers alone: it opens no producer and makes no topics."""
+    # FastStream's own logger writes past the process's logging, and warns of what is asked for here.
+    own = logging.getLogger("faststream")
+    own.handlers.clear()
+    own.propagate = True
+    own.setLevel(logging.ERROR)
     return KafkaBroker(
         settings.need_kafka(),
         client_id=_CLIENT,

@@ -91,7 +91,7 @@ class CallStep:
         except asyncio.CancelledError:
             if not flight.answered:
                 raise  # the process ends: the ledger's lease says the rest
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the job must not hang
             # A defect of ours. What the provider did is not known, and nothing is left to hang.
             _log.exception("call.defect", job_id=str(flight.id))
         finally:
@@ -104,7 +104,7 @@ class CallStep:
                 self._give_up(flight)
             else:
                 self._conclude(flight, answer)
-        except Exception:
+        except Exception:  # noqa: BLE001 - as above
             _log.exception("call.defect", job_id=str(flight.id))
             self._give_up(flight)
 

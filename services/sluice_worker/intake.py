@@ -130,7 +130,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
                 _log.warning(
                     "intake.again", group=self.group, records=len(records), error=repr(exc)
                 )
-            except Exception:
+            except Exception:  # noqa: BLE001 - a raising handler would skip the batch
                 # Anything else is a defect; the records stay uncommitted and nothing is skipped.
                 _log.exception("intake.defect", group=self.group, records=len(records))
             else:

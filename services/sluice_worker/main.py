@@ -4,11 +4,13 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import asyncpg
 import structlog
+from faststream.kafka import KafkaBroker
 
 from sluice_core.config.load import load_config
 from sluice_core.config.model import Config
@@ -16,13 +18,14 @@ from sluice_core.keys.repository import KeyRepository
 from sluice_core.keys.ring import Keys
 from sluice_core.ledger import check_migrations
 from sluice_core.presence.repository import PresenceRepository
-from sluice_core.presence.service import DeclaredDeadError, Heart
+from sluice_core.presence.service import Heart
 from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
 from sluice_platform import crash
 from sluice_platform.db import connect_pool, wait_for_database
+from sluice_platform.health import serve_health
 from sluice_platform.kafka import cluster_id, consumer_broker, producer, wait_for_kafka
 from sluice_platform.lifecycle import TaskSet
 from sluice_platform.settings import Settings
@@ -30,7 +33,7 @@ from sluice_providers.http import Transport
 from sluice_schemas.classes import JobClass
 from sluice_schemas.topics import DEAD_LETTER_OVERHEAD_BYTES, Topics, control_group, group_of
 from sluice_worker.backlog import Backlog
-from sluice_worker.intake import Subscription
+from sluice_worker.intake import Subscription, Take
 from sluice_worker.worker import Worker
 
 STARTUP_PATIENCE_S = 60.0
@@ -56,21 +59,12 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
     name = settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
     incarnation = secrets.randbits(62) + 1
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(
-            await connect_pool(
-                settings.need_database(),
-                size=DATABASE_CONNECTIONS,
-                statement_timeout_s=10.0,
-                lock_timeout_s=5.0,
-                application_name=f"sluice-worker {name}"[:63],
-                behind_pooler=settings.behind_pooler,
-            )
-        )
+        database = await stack.enter_async_context(await _pool(settings, name))
         await check_migrations(database)
-        # Reading the catalogue takes about a second of the loop: before anybody counts our beats.
+        keys = Keys(KeyRepository(database), _master_key(settings))
+        # Reading the price catalogue takes about a second of the loop: before anybody counts our beats.
         prices = PriceBook()
         presence = PresenceRepository(database)
-        keys = Keys(KeyRepository(database), _master_key(settings))
         await presence.register(incarnation, name=name, kind="worker", pool=options.pool)
         await keys.refresh((await presence.beat(incarnation)).keys_version)
         origin = Origin(
@@ -79,50 +73,68 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
             record_bytes=config.limits.record_bytes,
         )
         outbox = OutboxRepository(database, origin)
-        publisher = await stack.enter_async_context(_publisher(settings, config, outbox))
-        transport = await stack.enter_async_context(Transport())
         worker = Worker(
             config,
             pool=options.pool,
             classes=options.classes,
             incarnation=incarnation,
             database=database,
-            publisher=publisher,
+            publisher=await stack.enter_async_context(_publisher(settings, config, outbox)),
             origin=origin,
             outbox=outbox,
-            transport=transport,
+            transport=await stack.enter_async_context(Transport()),
             keys=keys,
             prices=prices,
             cluster_id=await cluster_id(settings),
         )
-        try:
-            async with TaskSet(stop) as tasks:
-                worker.start(tasks)
-                heart = Heart(presence, incarnation, worker.beat)
-                tasks.start("heart", heart.run())
-                backlog = Backlog(database, config.worker.backlog)
-                tasks.start("backlog", backlog.run())
-                broker = consumer_broker(settings)
-                subscriptions = _subscriptions(broker, config, options, settings, worker, backlog)
-                await broker.start()
-                tasks.start("watchdog", _watch(subscriptions))
-                _log.info(
-                    "worker.ready",
-                    name=name,
-                    pool=options.pool,
-                    classes=[c.label for c in options.classes],
-                )
-                await stop.wait()
-                for subscription in subscriptions:
-                    subscription.stop()
-                await worker.drain(config.grace_s)
-                await broker.stop()
-        except DeclaredDeadError:
-            _log.error("worker.declared_dead", name=name)
-            return 1
+        heart = Heart(presence, incarnation, worker.beat)
+        if settings.health is not None:
+            await stack.enter_async_context(serve_health(settings.health, heart.healthy))
+        async with TaskSet(stop) as tasks:
+            tasks.start("heart", heart.run())
+            worker.start(tasks)
+            backlog = Backlog(database, config.worker.backlog)
+            tasks.start("backlog", backlog.run())
+            await _serve(settings, config, options, worker=worker, backlog=backlog, stop=stop)
         await presence.leave(incarnation)
         _log.info("worker.stopped", name=name)
     return 0
+
+
+async def _serve(
+    settings: Settings,
+    config: Config,
+    options: WorkerOptions,
+    *,
+    worker: Worker,
+    backlog: Backlog,
+    stop: asyncio.Event,
+) -> None:
+    """Read Kafka until `stop`; then drain, and leave the groups last."""
+    broker = consumer_broker(settings)
+    subscriptions = _subscriptions(
+        broker, config, options, settings, worker=worker, backlog=backlog
+    )
+    await broker.start()
+    async with TaskSet(stop) as tasks:
+        tasks.start("watchdog", _watch(subscriptions))
+        _log.info("worker.ready", pool=options.pool, classes=[c.label for c in options.classes])
+        await stop.wait()
+        for subscription in subscriptions:
+            subscription.stop()
+        await worker.drain(config.grace_s)
+    await broker.stop()
+
+
+async def _pool(settings: Settings, name: str) -> asyncpg.Pool:
+    return await connect_pool(
+        settings.need_database(),
+        size=DATABASE_CONNECTIONS,
+        statement_timeout_s=10.0,
+        lock_timeout_s=5.0,
+        application_name=f"sluice-worker {name}"[:63],
+        behind_pooler=settings.behind_pooler,
+    )
 
 
 def _master_key(settings: Settings) -> bytes | None:
@@ -139,38 +151,38 @@ def _publisher(settings: Settings, config: Config, outbox: OutboxRepository) -> 
 
 
 def _subscriptions(
-    broker: object,
+    broker: KafkaBroker,
     config: Config,
     options: WorkerOptions,
     settings: Settings,
+    *,
     worker: Worker,
     backlog: Backlog,
 ) -> list[Subscription]:
-    topics = Topics(prefix=config.kafka.prefix)
-    instance = settings.worker_name
-    extra = config.intake.topics
-    subscriptions = [
-        Subscription(
-            broker,  # type: ignore[arg-type]
-            [topics.jobs(c), *(t.name for t in extra if t.job_class == c.label)],
-            group_of(c, config.kafka.prefix),
-            worker.take,
-            full=backlog.check(c, worker.busy),
-            instance=instance,
-        )
-        for c in options.classes
+    prefix, extra = config.kafka.prefix, config.intake.topics
+    topics = Topics(prefix=prefix)
+
+    def subscription(
+        own: str, label: str, group: str, take: Take, full: Callable[[], bool]
+    ) -> Subscription:
+        names = [own, *(topic.name for topic in extra if topic.job_class == label)]
+        return Subscription(broker, names, group, take, full=full, instance=settings.worker_name)
+
+    return [
+        *(
+            subscription(
+                topics.jobs(c),
+                c.label,
+                group_of(c, prefix),
+                worker.take,
+                backlog.check(c, worker.busy),
+            )
+            for c in options.classes
+        ),
+        subscription(
+            topics.control, "control", control_group(prefix), worker.control.take, lambda: False
+        ),
     ]
-    subscriptions.append(
-        Subscription(
-            broker,  # type: ignore[arg-type]
-            [topics.control, *(t.name for t in extra if t.job_class == "control")],
-            control_group(config.kafka.prefix),
-            worker.control.take,
-            full=lambda: False,
-            instance=instance,
-        )
-    )
-    return subscriptions
 
 
 async def _watch(subscriptions: Sequence[Subscription]) -> None:

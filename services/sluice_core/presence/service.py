@@ -1,6 +1,7 @@
 """Keeps a process alive in the ledger's eyes, and brings back what the ledger has to tell it."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -9,6 +10,8 @@ from sluice_core.presence.repository import Beat, PresenceRepository
 from sluice_platform.db import DATABASE_ERRORS
 
 BEAT_S = 1.0
+HEALTHY_S = 10.0
+"""How long after its last beat a process still calls itself healthy."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -32,6 +35,11 @@ class Heart:
         self._incarnation = incarnation
         self._on_beat = on_beat
         self._interval_s = interval_s
+        self._last = time.monotonic()
+
+    def healthy(self) -> bool:
+        """Whether the last beat is recent: what a probe wants to know."""
+        return time.monotonic() - self._last < HEALTHY_S
 
     async def run(self) -> None:
         """Beat until cancelled; raises DeclaredDeadError."""
@@ -49,5 +57,6 @@ class Heart:
                 failing = False
                 if not beat.known:
                     raise DeclaredDeadError
+                self._last = time.monotonic()
                 await self._on_beat(beat)
             await asyncio.sleep(self._interval_s)
