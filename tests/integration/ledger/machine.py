@@ -2,11 +2,11 @@
 
 import random
 import time
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from tests.integration.keeper.keeper_world import Paper, ToldWatch, expiry, reaper
+from tests.integration.ledger.comparison import compare
 from tests.integration.ledger.model import Execution, Model
 from tests.integration.ledger.world import HEAD, World, again, ended, held, intent, reading, report
 
@@ -65,7 +65,7 @@ class Machine:
         while len(self.workers) < 3:
             await self._hire()
         await getattr(self, operation)()
-        await self.check()
+        await compare(self.world, self.model, self.ce_ids)
 
     async def drain(self) -> None:
         """All die; what they left must still come to one end each."""
@@ -87,7 +87,7 @@ class Machine:
             last.held.clear()
             if all(e.state.terminal for e in self.model.executions.values()):
                 break
-        await self.check()
+        await compare(self.world, self.model, self.ce_ids)
         assert all(e.state.terminal for e in self.model.executions.values())
         assert not any(None in e.attempts.values() for e in self.model.executions.values())
 
@@ -425,72 +425,3 @@ class Machine:
         )
         for execution in self.model.executions.values():
             execution.retry_due = True
-
-    async def check(self) -> None:
-        """Hold the ledger against the model."""
-        rows = list(self.model.executions)
-        ids = list(self.model.current)
-        await self._check_executions(ids)
-        await self._check_answers(rows)
-        await self._check_money(ids, rows)
-
-    async def _check_executions(self, ids: list[UUID]) -> None:
-        found = await self.world.pool.fetch(
-            "select id, uuid, execution, state, owner, attempt, deaths, cancel, false as archived"
-            "  from sluice.jobs where lane = $2"
-            " union all select id, uuid, execution, state, owner, attempt, deaths, cancel, true"
-            "  from sluice.jobs_past where uuid = any($1)",
-            ids,
-            self.world.lane,
-        )
-        expected = {
-            (e.row, e.id, e.number, e.state, e.owner, e.attempt, e.deaths, e.cancel, e.archived)
-            for e in self.model.executions.values()
-        }
-        assert Counter(tuple(row) for row in found) == Counter(expected)
-        live = Counter(row["uuid"] for row in found if row["state"] < State.SUCCEEDED)
-        assert not live or max(live.values()) == 1
-
-    async def _check_answers(self, rows: list[int]) -> None:
-        responses = await self.world.pool.fetch(
-            "select job, ce_id from sluice.responses where job = any($1)", rows
-        )
-        over = [e for e in self.model.executions.values() if e.state.terminal]
-        assert sorted(row["job"] for row in responses) == sorted(e.row for e in over)
-        for row in responses:
-            assert self.ce_ids.setdefault(row["job"], row["ce_id"]) == row["ce_id"]
-        due = await self.world.pool.fetch(
-            "select kind, job, record from sluice.outbox where job = any($1) and kind in (1, 2)",
-            rows,
-        )
-        assert sorted(row["job"] for row in due if row["kind"] == 1) == sorted(e.row for e in over)
-        answered = Counter((row["job"], row["record"]) for row in due if row["kind"] == 2)
-        assert answered == Counter(
-            {(e.row, record): n for e in over for record, n in e.answered.items()}
-        )
-
-    async def _check_money(self, ids: list[UUID], rows: list[int]) -> None:
-        attempts = await self.world.pool.fetch(
-            "select job, attempt, outcome from sluice.attempts where job = any($1)", rows
-        )
-        assert {(row["job"], row["attempt"]): row["outcome"] for row in attempts} == {
-            (e.row, number): outcome
-            for e in self.model.executions.values()
-            for number, outcome in e.attempts.items()
-        }
-        usage = await self.world.pool.fetch(
-            "select job_id, attempt, charge_class from finance.usage where job_id = any($1)", ids
-        )
-        charged = [(r["job_id"], r["attempt"]) for r in usage if r["charge_class"] is None]
-        assert sorted(charged) == sorted(self.model.usage)
-        corrected = [(r["job_id"], r["attempt"]) for r in usage if r["charge_class"] is not None]
-        assert sorted(corrected) == sorted(self.model.corrected)
-        unresolved = await self.world.pool.fetch(
-            "select job, attempt from sluice.unresolved where job = any($1)", rows
-        )
-        assert sorted(map(tuple, unresolved)) == sorted(self.model.unresolved)
-        late = await self.world.pool.fetch(
-            "select job, count(*) as n from sluice.late_outcomes where job = any($1) group by 1",
-            rows,
-        )
-        assert {row["job"]: row["n"] for row in late} == dict(self.model.late)

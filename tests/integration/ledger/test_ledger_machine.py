@@ -38,7 +38,7 @@ async def play(ledger: World, steps: Sequence[tuple[str, int]]) -> None:
 
 
 @settings(
-    max_examples=25,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -84,5 +84,5 @@ async def test_a_fault_is_found(ledger: World, function: str, right: str, wrong:
 
 
 async def test_without_a_fault_none_is_found(ledger: World) -> None:
-    for seed in range(12):
+    for seed in range(6):
         await play(ledger, sequence(seed))
