@@ -153,7 +153,7 @@ class System:
         kafka_prefix: str,
         workers: int = 1,
         keepers: int = 1,
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None = None,
         process_dsn: str | None = None,
     ) -> None:
         self.stack = stack
@@ -207,6 +207,7 @@ class System:
             process.kill()
         await asyncio.gather(*(process.stop() for process in processes))
         if hasattr(self, "mock_process"):
+            self.mock_process.kill()
             await self.mock_process.stop()
         await self._session.close()
         await self.pool.close()

@@ -6,13 +6,14 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Final, Self, Unpack, cast
+from typing import Any, Self, Unpack
 
+from sluice_client.arguments import as_job, as_jobs, patience_s, split_key
 from sluice_client.connection import Connection, variable
 from sluice_client.envelope import Envelopes, SigningKey
 from sluice_client.errors import JobFailed, NotAccepted, NotConfigured, ReplyTimeout, ResultTooLarge
 from sluice_client.fetch import fetch
-from sluice_client.mapping import Slot, each, run_map
+from sluice_client.mapping import Slot, run_map
 from sluice_client.model import (
     ClassName,
     EventName,
@@ -26,15 +27,9 @@ from sluice_client.model import (
 from sluice_client.stream import Inbox, Stream
 from sluice_client.waiting import Answer, Waiter
 from sluice_client.wire import Wire
-from sluice_schemas.classes import DEFAULT_TIMEOUT_S, JobClass
+from sluice_schemas.classes import JobClass
 from sluice_schemas.signature import CallerName, hmac_key
-from sluice_schemas.times import parse_time
 from sluice_schemas.topics import DEFAULT_PREFIX, RECORD_OVERHEAD_BYTES, Topics
-
-_GRACE_S: Final = 10.0
-"""Beyond a job's own deadline, in which the gateway says that it has passed."""
-
-_TIMEOUT_S: Final = {job_class.label: limit for job_class, limit in DEFAULT_TIMEOUT_S.items()}
 
 
 class Client:
@@ -94,7 +89,7 @@ class Client:
         unsigned), `SLUICE_API`; each may be `NAME_FILE`, the path of a file.
         """
         environ = os.environ if environ is None else environ
-        key_id, secret = _key(variable(environ, "SLUICE_KEY"))
+        key_id, secret = split_key(variable(environ, "SLUICE_KEY"))
         return cls(
             Connection.from_environment(environ),
             tenant=tenant,
@@ -126,7 +121,7 @@ class Client:
         Raises NotAccepted.
         """
         outgoing, submitted = self._envelopes.job(
-            _job(body, options),
+            as_job(body, options),
             topic=self._jobs_topic(job_class),
             now=time.time(),
             on_behalf_of=on_behalf_of,
@@ -149,7 +144,7 @@ class Client:
         JobFailed for every state but `succeeded`, ResultTooLarge, ReplyTimeout, NotAccepted.
         """
         return await self._ask(
-            _job(body, options), job_class, timeout, event=None, on_behalf_of=on_behalf_of
+            as_job(body, options), job_class, timeout, event=None, on_behalf_of=on_behalf_of
         )
 
     async def attach(
@@ -169,7 +164,7 @@ class Client:
         is paid twice. A job that it does not know is done now. Raises as `complete` does, and
         ValueError without a key or an event.
         """
-        job = _job(body, options)
+        job = as_job(body, options)
         if event is None and "idempotency_key" not in job.options:
             raise ValueError("attach needs the job's idempotency_key or its event")
         return await self._ask(job, job_class, timeout, event=event, on_behalf_of=on_behalf_of)
@@ -184,13 +179,13 @@ class Client:
         **options: Unpack[JobOptions],
     ) -> Stream:
         """The chunks of a streamed answer; `stream: true` is set in the body. See `Stream`."""
-        job = _job(body, options)
+        job = as_job(body, options)
         job = replace(job, body={**job.body, "stream": True})
 
         async def start(inbox: Inbox) -> Submitted:
             return await self._begin(job, job_class, inbox, on_behalf_of=on_behalf_of)
 
-        return Stream(start, self._wire.forget, timeout_s=_patience(job, job_class, timeout))
+        return Stream(start, self._wire.forget, timeout_s=patience_s(job, job_class, timeout))
 
     async def map(
         self,
@@ -211,9 +206,9 @@ class Client:
 
         async def begin(slot: Slot) -> None:
             submitted = await self._begin(slot.job, job_class, slot, many=True)
-            slot.arm(submitted, _patience(slot.job, job_class, timeout))
+            slot.arm(submitted, patience_s(slot.job, job_class, timeout))
 
-        prepared = _prepared(jobs, run_id)
+        prepared = as_jobs(jobs, run_id)
         results = run_map(prepared, begin, self._wire.forget, concurrency=concurrency)
         async with aclosing(results):
             async for finished in results:
@@ -244,12 +239,12 @@ class Client:
         self,
         job: Job,
         job_class: ClassName,
-        patience_s: float | None,
+        limit_s: float | None,
         *,
         event: EventName | None,
         on_behalf_of: CallerName | None,
     ) -> Result:
-        limit = _patience(job, job_class, patience_s)
+        limit = patience_s(job, job_class, limit_s)
         answer = Answer()
         submitted: Submitted | None = None
         try:
@@ -310,41 +305,3 @@ class Client:
                 f"no class {job_class!r}; the classes are {', '.join(self._job_topics)}"
             )
         return topic
-
-
-def _key(text: str | None) -> tuple[str | None, str | None]:
-    """`id:secret` in two."""
-    if text is None:
-        return None, None
-    key_id, colon, secret = text.partition(":")
-    if not colon or not key_id or not secret:
-        raise NotConfigured("SLUICE_KEY is not id:secret, as `sluice keys create` shows both")
-    return key_id, secret
-
-
-def _job(body: Mapping[str, Any] | Job, options: JobOptions) -> Job:
-    job = body if isinstance(body, Job) else Job(body=body)
-    if not options:
-        return job
-    return replace(job, options=cast("JobOptions", {**job.options, **options}))
-
-
-def _patience(job: Job, job_class: ClassName, timeout: float | None) -> float:
-    """Seconds to wait for a job's result."""
-    if timeout is not None:
-        return timeout
-    own = job.options.get("timeout_s", _TIMEOUT_S.get(job_class, 0.0))
-    if "deadline" in job.options:
-        own = min(own, max(0.0, parse_time(job.options["deadline"]) - time.time()))
-    return own + _GRACE_S
-
-
-async def _prepared(
-    jobs: Iterable[Mapping[str, Any] | Job] | AsyncIterable[Mapping[str, Any] | Job],
-    run_id: str | None,
-) -> AsyncIterator[Job]:
-    """The jobs of a map, in whatever form they come, with the run's name on those that have none."""
-    defaults = JobOptions() if run_id is None else JobOptions(run_id=run_id)
-    async for body in each(jobs):
-        job = body if isinstance(body, Job) else Job(body=body)
-        yield replace(job, options=cast("JobOptions", {**defaults, **job.options}))

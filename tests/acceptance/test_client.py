@@ -5,6 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -90,7 +91,7 @@ async def test_the_job_id_is_known_before_the_job_ends(client: Client, system: S
     assert keyed.id == id_by_key("default", key)
     results = await system.consume(system.topics.results("default"))
     for job_id in (submitted.id, keyed.id):
-        await results.wait_for(lambda job_id=job_id: results.by_key(str(job_id).encode()))
+        await results.wait_for(partial(results.by_key, str(job_id).encode()))
 
 
 @pytest.mark.parametrize("model", ["fast", "smart"])

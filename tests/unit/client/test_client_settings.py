@@ -86,7 +86,7 @@ async def test_fetching_from_an_edge(edge: str) -> None:
 
 
 def test_a_result_says_where_its_body_is() -> None:
-    document = {
+    document: dict[str, object] = {
         "id": "j",
         "custom_id": None,
         "response": {"status_code": 200, "request_id": None, "body": None},
