@@ -1,7 +1,6 @@
 """The whole gateway on one machine: servers, mock provider, ledger, topics, workers and a keeper."""
 
 import asyncio
-import json
 import secrets
 import socket
 import time
@@ -10,18 +9,19 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from sluice_cli.migrations import upgrade
 from sluice_cli.output import Refused
+from sluice_cli.provisions import Ports, at_port, kept_secret, with_mock
 from sluice_cli.session import Withheld, ledger, read_text
 from sluice_cli.topics import create_topics
 from sluice_core.config.load import parse_config
 from sluice_core.config.model import Config
 from sluice_core.health.repository import HealthRepository
 from sluice_core.operations.repository import OperatorRepository
-from sluice_devstack.errors import PortBusy, log_tail
-from sluice_devstack.ground import LOOPBACK, free_port, require_port
+from sluice_devstack.errors import log_tail
+from sluice_devstack.ground import LOOPBACK
 from sluice_devstack.kafka import EmbeddedKafka
 from sluice_devstack.postgres import EmbeddedPostgres
 from sluice_devstack.processes import Process, installed_command, scripts_environment
@@ -30,7 +30,6 @@ from sluice_platform.db import wait_for_database
 from sluice_platform.kafka import wait_for_kafka
 from sluice_platform.settings import Settings, load_settings
 
-TEMPLATE_MOCK_PORT: Final = 8001
 _READY_S: Final = 60.0
 _POLL_S: Final = 0.1
 _FRESH_S: Final = 5.0
@@ -118,7 +117,7 @@ class System:
         self._write_environment()
         await self._processes()
 
-    def _configure(self, ports: "Ports") -> None:
+    def _configure(self, ports: Ports) -> None:
         """Settle which configuration runs, and whether the mock provider does."""
         packaged = files("sluice_cli.demo").joinpath("sluice.yaml").read_text(encoding="utf-8")
         mock = ports.take("mock")
@@ -134,7 +133,7 @@ class System:
         if any(p.base_url.startswith(address) for p in self.config.providers.values()):
             self.mock_url = address
 
-    async def _servers(self, ports: "Ports") -> None:
+    async def _servers(self, ports: Ports) -> None:
         plan = self._plan
         kafka = None if plan.kafka else EmbeddedKafka(plan.data / "kafka", port=ports.take("kafka"))
         postgres = (
@@ -277,55 +276,3 @@ class System:
         self._report(f"{child.name} ended with status {status}; started again (see {child.log})")
         child.process = self._launch(child.command, child.log, child.environment)
         child.started_at = time.monotonic()
-
-
-class Ports:
-    """Ports that a data directory keeps over starts, so that what was connected finds them again."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._ports: dict[str, int] = {}
-        if path.exists():
-            self._ports = {
-                str(name): int(port) for name, port in json.loads(path.read_text()).items()
-            }
-
-    def take(self, name: str) -> int:
-        """The port of this name as it was, or a free one where that is taken by now."""
-        port = self._ports.get(name)
-        if port is not None:
-            try:
-                require_port(port, name)
-            except PortBusy:
-                port = None
-        if port is None:
-            port = self._ports[name] = free_port()
-        return port
-
-    def save(self) -> None:
-        """Remember the ports."""
-        self._path.write_text(json.dumps(self._ports))
-
-
-def kept_secret(path: Path, fresh: str) -> str:
-    """The secret in a file, readable by its owner alone; `fresh` becomes it where there is none."""
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(fresh, encoding="ascii")
-    return path.read_text(encoding="ascii")
-
-
-def at_port(text: str, port: int) -> str:
-    """The packaged configuration with the mock provider's port."""
-    return text.replace(f"{LOOPBACK}:{TEMPLATE_MOCK_PORT}", f"{LOOPBACK}:{port}")
-
-
-def with_mock(text: str, packaged: str, port: int) -> str:
-    """A configuration that names no provider, with the mock provider and its models."""
-    import yaml
-
-    given: dict[str, Any] = yaml.safe_load(text) or {}
-    ours = yaml.safe_load(at_port(packaged, port))
-    given["providers"] = ours["providers"]
-    given["models"] = {**ours["models"], **(given.get("models") or {})}
-    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)

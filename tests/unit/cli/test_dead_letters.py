@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sluice_cli.dead_letters import QUARANTINE, read_letter, replayed_headers
 
-_OURS = [
+_OURS: list[tuple[str, bytes | None]] = [
     ("sluice-error-code", b"invalid_record"),
     ("sluice-error-message", b"not JSON"),
     ("sluice-source-topic", b"llm.jobs.bulk.v1"),

@@ -16,8 +16,8 @@ from sluice_cli.keys import state_of
 from sluice_cli.main import app
 from sluice_cli.output import Refused, cell, plain
 from sluice_cli.processes import read_classes
+from sluice_cli.provisions import Ports, at_port, kept_secret, with_mock
 from sluice_cli.session import Withheld, moment, uuid_of
-from sluice_cli.system import Ports, at_port, kept_secret, with_mock
 from sluice_cli.unresolved import read_cost
 from sluice_cli.usage import dimensions, totals
 from sluice_core.config.load import parse_config
@@ -86,7 +86,8 @@ def test_values_as_json_and_in_tables() -> None:
         "grants": ["a", "b"],
         "day": "2026-11-01",
     }
-    assert [cell(v) for v in (None, True, 12345, State.FAILED, [])] == [
+    values: list[object] = [None, True, 12345, State.FAILED, []]
+    assert [cell(shown) for shown in values] == [
         "–",
         "yes",
         "12,345",
