@@ -1,0 +1,1 @@
+"""The crash test in its long form: `make chaos`."""
