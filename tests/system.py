@@ -141,8 +141,9 @@ class System:
     """`async with System(stack, database_dsn=…, kafka_prefix=…) as system:` runs a whole gateway.
 
     `process_dsn` is what workers and keepers connect to, where that is not the database itself.
-    `config` is laid over `configuration`; a callable is given the mock provider's address. Workers and keepers are real processes; their logs lie in
-    `directory` and their ends are shown where the block is left by an exception or a wait fails.
+    `config` is laid over `configuration`; a callable is given the mock provider's address. Workers
+    and keepers are real processes; their logs lie in `directory`, and the ends of all logs are shown
+    where the start fails or the block is left by an exception.
     """
 
     def __init__(
