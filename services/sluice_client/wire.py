@@ -19,6 +19,7 @@ PATIENCE_S: Final = 60.0
 
 _NOT_OPEN: Final = "the client is not open: use `async with`"
 _MANY_LINGER_MS: Final = 5
+_METADATA_MS: Final = 30_000
 
 
 class Wire:
@@ -116,6 +117,7 @@ class Wire:
             linger_ms=linger_ms,
             max_batch_size=131_072,
             max_request_size=self._max_request_size,
+            metadata_max_age_ms=_METADATA_MS,
         )
         try:
             await producer.start()

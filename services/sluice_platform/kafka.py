@@ -25,6 +25,8 @@ _SASL = {
 }
 _ADMIN_TIMEOUT_MS = 10_000
 _POLL_S = 0.2
+_METADATA_MAX_AGE_MS = 30_000
+"""Partitions added to a topic are noticed within this time."""
 
 
 def security(settings: Settings) -> dict[str, Any]:
@@ -76,6 +78,7 @@ def producer(settings: Settings, *, linger_ms: int, max_request_size: int) -> AI
         linger_ms=linger_ms,
         max_batch_size=131_072,
         max_request_size=max_request_size,
+        metadata_max_age_ms=_METADATA_MAX_AGE_MS,
         **security(settings),
     )
 
@@ -103,6 +106,7 @@ def consumer_broker(settings: Settings) -> KafkaBroker:
         consumer_only=True,
         allow_auto_create_topics=False,
         apply_types=False,
+        metadata_max_age_ms=_METADATA_MAX_AGE_MS,
         security=_broker_security(settings),
         # Its per-batch lines are for debugging; what goes wrong comes at ERROR.
         logger=logging.getLogger("faststream.kafka"),

@@ -113,6 +113,9 @@ async def test_produced_records_reach_a_batch_subscriber(
         assert TopicPartition(written.topic, written.partition) == TopicPartition(topic, 0)
         await broker.start()
         assert await asyncio.wait_for(received.get(), 20) == b"one"
+        # Partitions that are added later are noticed by both within half a minute.
+        for client in (producer.client, subscriber.consumer._client):
+            assert client.cluster.config["metadata_max_age_ms"] == 30_000
     finally:
         await broker.stop()
         await producer.stop()
