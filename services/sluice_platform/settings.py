@@ -125,7 +125,7 @@ class Settings(BaseModel):
     master_key: Annotated[SecretStr, BeforeValidator(_master_key)] | None = Field(
         None, description="64 hexadecimal digits, such as `openssl rand -hex 32` prints"
     )
-    key: SecretStr | None = Field(None, description="an API key's secret")
+    key: SecretStr | None = Field(None, description="id:secret, as `sluice keys create` prints")
     api: Annotated[str, BeforeValidator(_url)] | None = Field(
         None, description="http://host:port of an HTTP edge"
     )
