@@ -112,13 +112,14 @@ def output_line(
     job_id: str,
     custom_id: str | None,
     status_code: int | None,
+    request_id: str | None,
     body: Any,
     error: Mapping[str, Any] | None,
 ) -> bytes:
     """A line of an output or error file, as OpenAI writes them."""
     response = None
     if status_code is not None:
-        response = {"status_code": status_code, "request_id": job_id, "body": body}
+        response = {"status_code": status_code, "request_id": request_id, "body": body}
     values = (job_id, custom_id, response, error)
     return _written(dict(zip(_RESULT_FIELDS, values, strict=True)))
 

@@ -214,6 +214,7 @@ def _line_of(job: Job, result: Result) -> bytes:
         job_id=result.id,
         custom_id=job.custom_id,
         status_code=result.status_code,
+        request_id=result.request_id,
         body=result.body,
         error=error if result.status_code is None else None,
     )

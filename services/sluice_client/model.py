@@ -103,14 +103,15 @@ class Result:
     """What became of a job.
 
     `body` is the provider's answer (None without one, or where it did not fit in a record: then
-    `dataref` is set). `report` is the contract's `job` object as it came. `duplicate` says that a
-    stored result was sent again.
+    `dataref` is set), `request_id` the provider's own id of it, where it gave one. `report` is the
+    contract's `job` object as it came. `duplicate` says that a stored result was sent again.
     """
 
     id: str
     custom_id: str | None
     state: str
     status_code: int | None
+    request_id: str | None
     body: Any
     error: Failure | None
     report: Mapping[str, Any]
@@ -146,6 +147,7 @@ def read_result(value: bytes, headers: Mapping[str, bytes]) -> Result:
         custom_id=document["custom_id"],
         state=report["state"],
         status_code=None if response is None else response["status_code"],
+        request_id=None if response is None else response["request_id"],
         body=None if response is None else response["body"],
         error=None if error is None else _failure(error),
         report=report,

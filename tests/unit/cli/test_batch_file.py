@@ -85,10 +85,17 @@ def test_the_same_content_is_the_same_run() -> None:
 
 def test_output_lines_are_as_openai_writes_them() -> None:
     line = json.loads(
-        output_line(job_id="j", custom_id="a", status_code=200, body={"x": 1}, error=None)
+        output_line(
+            job_id="j",
+            custom_id="a",
+            status_code=200,
+            request_id="req-1",
+            body={"x": 1},
+            error=None,
+        )
     )
     assert list(line) == ["id", "custom_id", "response", "error"]
-    assert line["response"] == {"status_code": 200, "request_id": "j", "body": {"x": 1}}
+    assert line["response"] == {"status_code": 200, "request_id": "req-1", "body": {"x": 1}}
     bad = json.loads(bad_output_line(BadLine(number=3, custom_id=None, reason="not JSON")))
     assert bad["error"] == {"code": "invalid_line", "message": "line 3: not JSON"}
 
@@ -96,7 +103,9 @@ def test_output_lines_are_as_openai_writes_them() -> None:
 @given(st.integers(min_value=0, max_value=200))
 def test_a_cut_output_file_resumes_at_its_last_whole_line(cut: int) -> None:
     lines = [
-        output_line(job_id="j", custom_id=f"c{n}", status_code=200, body={}, error=None)
+        output_line(
+            job_id="j", custom_id=f"c{n}", status_code=200, request_id=None, body={}, error=None
+        )
         for n in range(5)
     ]
     content = b"".join(lines)[:cut]

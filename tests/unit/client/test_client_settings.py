@@ -99,3 +99,16 @@ def test_a_result_says_where_its_body_is() -> None:
         None,
         "1.500000000",
     )
+    assert read.request_id is None
+
+
+def test_a_result_carries_the_providers_request_id() -> None:
+    document: dict[str, object] = {
+        "id": "j",
+        "custom_id": None,
+        "response": {"status_code": 200, "request_id": "req-7", "body": {}},
+        "error": None,
+        "job": {"state": "succeeded", "error": None, "cost_usd": "0.000000000", "usage": {}},
+    }
+    assert read_result(orjson.dumps(document), {}).request_id == "req-7"
+    assert read_result(orjson.dumps({**document, "response": None}), {}).request_id is None
