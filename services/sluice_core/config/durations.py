@@ -21,6 +21,14 @@ def parse_duration(value: Any) -> float:
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
+def duration_text(seconds: float) -> str:
+    """A duration as people write it, in the largest unit that needs no fraction; `parse_duration` reads it back."""
+    for unit in ("d", "h", "m", "s"):
+        if seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
+    return f"{seconds * 1000:.0f}ms"
+
+
 def parse_size(value: Any) -> int:
     """Bytes of a whole number or of a text with a unit; ValueError for anything else."""
     match = None if isinstance(value, bool) else _SIZE.match(str(value))

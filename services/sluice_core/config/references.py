@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 from sluice_core.config.document import Path, Problem
+from sluice_core.config.durations import duration_text
 from sluice_core.config.model import Config, IntakeTopic, TenantConfig
 from sluice_schemas.base import UNALLOCATED
 from sluice_schemas.topics import Topics
@@ -110,8 +111,17 @@ def _order(config: Config) -> Iterator[Problem]:
     kept = config.retention
     for name, shorter in (("jobs", kept.jobs), ("results", kept.results)):
         if kept.idempotency < shorter:
-            message = f"is shorter than retention.{name}: a replay would pay again"
+            message = (
+                f"is shorter than retention.{name}: a replay would pay again; "
+                f"write {duration_text(shorter)} or more"
+            )
             yield Problem(path=("retention", "idempotency"), message=message)
+    if kept.payloads < kept.idempotency:
+        message = (
+            "is shorter than retention.idempotency: a duplicate's stored result would be gone; "
+            f"write {duration_text(kept.idempotency)} or more"
+        )
+        yield Problem(path=("retention", "payloads"), message=message)
     for name in ("realtime", "standard", "bulk", "bytes"):
         marks = getattr(config.worker.backlog, name)
         if marks.low >= marks.high:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_core.config.durations import parse_duration, parse_size
+from sluice_core.config.durations import duration_text, parse_duration, parse_size
 from sluice_core.config.load import ConfigError, load_config, parse_config
 from sluice_core.config.model import Config, TargetRef, resolve_model
 from sluice_schemas.classes import JobClass
@@ -141,6 +141,15 @@ intake:
             'reply_topics[0]: "t" is read for jobs',
         ),
         ("retention:\n  idempotency: 3d", "sluice.yaml:2: retention.idempotency: is shorter than"),
+        (
+            "retention:\n  results: 40d",
+            "sluice.yaml:1: retention.idempotency: is shorter than retention.results: a replay would pay again; write 40d or more",
+        ),
+        (
+            "retention:\n  idempotency: 60d\n  payloads: 36h",
+            "sluice.yaml:3: retention.payloads: is shorter than retention.idempotency: a duplicate's stored result would be gone; write 60d or more",
+        ),
+        ("retention: {payloads: 34d}", "sluice.yaml:1: retention.payloads: is shorter than"),
         ("retention: {jobs: soon}", "retention.jobs: not a duration: 'soon'; write 30s"),
         ("limits: {record_bytes: 1.5}", "limits.record_bytes: not a size"),
         ("worker: {backlog: {bulk: {high: 5, low: 5}}}", "worker.backlog.bulk.low: must be below high"),
@@ -216,3 +225,8 @@ def test_any_text_is_a_configuration_or_a_named_fault(text: str) -> None:
         problems = exc.problems
     assert problems
     assert all(line.startswith("sluice.yaml:") for line in problems)
+
+
+@pytest.mark.parametrize("text", ["60d", "36h", "90m", "45s", "500ms"])
+def test_a_duration_is_written_as_people_write_it(text: str) -> None:
+    assert duration_text(parse_duration(text)) == text
