@@ -2,13 +2,13 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 _RFC3339: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def parse_time(text: str) -> float:
@@ -25,5 +25,11 @@ def parse_time(text: str) -> float:
 
 def format_time(epoch_s: float) -> str:
     """Write epoch seconds as RFC 3339 in UTC with `Z` and six decimals."""
-    moment = _EPOCH + round(epoch_s * 1_000_000) * _MICROSECOND
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seconds, microseconds = divmod(round(epoch_s * 1_000_000), 1_000_000)
+    return f"{_whole_second(seconds)}.{microseconds:06d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _whole_second(epoch_s: int) -> str:
+    # Nearly every time that is written lies in one of the last few seconds.
+    return (_EPOCH + timedelta(seconds=epoch_s)).strftime("%Y-%m-%dT%H:%M:%S")

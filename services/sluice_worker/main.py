@@ -27,7 +27,7 @@ from sluice_platform import crash
 from sluice_platform.db import connect_pool, wait_for_database
 from sluice_platform.health import serve_health
 from sluice_platform.kafka import cluster_id, consumer_broker, producer, wait_for_kafka
-from sluice_platform.lifecycle import TaskSet
+from sluice_platform.lifecycle import TaskSet, calm_collector
 from sluice_platform.settings import Settings
 from sluice_providers.http import Transport
 from sluice_schemas.classes import JobClass
@@ -90,6 +90,7 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
         heart = Heart(presence, incarnation, worker.beat)
         if settings.health is not None:
             await stack.enter_async_context(serve_health(settings.health, heart.healthy))
+        calm_collector()
         async with TaskSet(stop) as tasks:
             tasks.start("heart", heart.run())
             worker.start(tasks)

@@ -14,6 +14,8 @@ from sluice_providers.port import Target
 
 DEFAULT_MAX_OUTPUT = 16_384
 """Tokens an answer is taken to have at most where neither job nor model names a limit."""
+REMEMBERED = 10_000
+"""Model names kept resolved; under `*` anybody may invent more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class Router:
         self._config = config
         self._prices = prices
         self._routes: dict[str, Route | None] = {}
+        self._pools: dict[str, str] = {}
 
     def choose(self, job: Job, now: float) -> Route | None:
         """The target for a job; None where its model has none any more. `now` in epoch seconds."""
@@ -38,7 +41,7 @@ class Router:
         route = self._routes.get(name)
         if route is None or _outdated(route.price, now):
             route = self._resolve(name, now)
-            if len(self._routes) > 10_000:  # any name may be asked for under "*"
+            if len(self._routes) > REMEMBERED:
                 self._routes.clear()
             self._routes[name] = route
         return route
@@ -54,8 +57,14 @@ class Router:
 
     def pool_of(self, model: str) -> str:
         """The pool of workers that serves a model: that of its first target."""
-        targets = resolve_model(self._config, model)
-        return self._config.providers[targets[0].account].pool if targets else "default"
+        pool = self._pools.get(model)
+        if pool is None:
+            targets = resolve_model(self._config, model)
+            pool = self._config.providers[targets[0].account].pool if targets else "default"
+            if len(self._pools) > REMEMBERED:
+                self._pools.clear()
+            self._pools[model] = pool
+        return pool
 
     def _resolve(self, name: str, now: float) -> Route | None:
         targets = resolve_model(self._config, name)

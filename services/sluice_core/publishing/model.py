@@ -1,8 +1,9 @@
 """A message on its way to Kafka, and a stored result that messages are made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
+from sluice_schemas.headers import source_of
 from sluice_schemas.topics import Topics
 
 Headers = list[tuple[str, bytes]]
@@ -34,16 +35,16 @@ class StoredResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What every event of this cell says of where it comes from, and how large a value may be."""
+    """What every event of this cell says of where it comes from (`source`), and how large a value may be."""
 
     cell: str
     topics: Topics
     record_bytes: int
 
-    @property
-    def source(self) -> bytes:
-        """The `ce_source` of every event."""
-        return f"/sluicegate/{self.cell}".encode()
+    source: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", source_of(self.cell).encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,8 @@ def result_messages(
     if duplicate:
         value = _with_custom_id(value, requester.custom_id)
         ce_id = duplicate_event_id(ce_id, requester.record_id)
-    headers = _result_headers(origin, result, requester, ce_id)
+    job = str(result.job_id).encode()
+    headers = _result_headers(origin, result, requester, job, ce_id)
     if duplicate:
         headers.append(("sluice-duplicate", b"true"))
     if len(value) > origin.record_bytes:
@@ -44,7 +45,7 @@ def result_messages(
         messages.append(
             Message(
                 topic=origin.topics.results(result.tenant),
-                key=str(result.job_id).encode(),
+                key=job,
                 value=value,
                 headers=headers,
             )
@@ -167,13 +168,13 @@ def dead_letter_message(origin: Origin, letter: DeadLetter) -> Message:
 
 
 def _result_headers(
-    origin: Origin, result: StoredResult, requester: Requester, ce_id: UUID
+    origin: Origin, result: StoredResult, requester: Requester, job: bytes, ce_id: UUID
 ) -> Headers:
     headers: Headers = [
         _VERSION,
         _RESULT,
         ("ce_source", origin.source),
-        ("ce_subject", str(result.job_id).encode()),
+        ("ce_subject", job),
         ("ce_id", str(ce_id).encode()),
         ("ce_time", format_time(result.finished_at).encode()),
         _JSON,

@@ -2,25 +2,24 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from sluice_core.publishing.model import Due, Message
 from sluice_core.publishing.repository import OutboxRepository
+from sluice_core.publishing.sender import Sender
 from sluice_platform.batching import Batcher
 from sluice_platform.crash import crash_point
 from sluice_platform.db import DATABASE_ERRORS
 
 REPLY_PATIENCE_S = 60.0
 """After this long a reply that cannot be delivered is given up; the result stays elsewhere."""
-METADATA_PATIENCE_S = 60.0
 DELETE_LINGER_S = 0.02
 DELETE_CAP = 500
 
@@ -39,15 +38,6 @@ class _Pending:
     given_up: bool = False
 
 
-@dataclass(slots=True)
-class _Lane:
-    """One producer and the messages that wait for it, in order."""
-
-    producer: AIOKafkaProducer
-    queue: deque[tuple[_Pending, Message]] = field(default_factory=deque)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 class Publisher:
     """Sends events and removes their outbox rows once the broker has them; an async context manager.
 
@@ -59,28 +49,21 @@ class Publisher:
         self, outbox: OutboxRepository, *, urgent: AIOKafkaProducer, steady: AIOKafkaProducer
     ) -> None:
         self._outbox = outbox
-        self._urgent = _Lane(urgent)
-        self._steady = _Lane(steady)
+        self._urgent = Sender(urgent)
+        self._steady = Sender(steady)
         self._deletes: Batcher[int] = Batcher(
             self._delete, cap=DELETE_CAP, linger_s=DELETE_LINGER_S
         )
         self._given_up: Batcher[int] = Batcher(self._mark_given_up, cap=DELETE_CAP)
-        self._unknown: dict[str, deque[tuple[_Pending, Message]]] = {}
         self._replies: dict[int, _Pending] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.unconfirmed = 0
 
     async def __aenter__(self) -> Self:
-        await self._urgent.producer.start()
-        await self._steady.producer.start()
-        for coroutine in (
-            self._send(self._urgent),
-            self._send(self._steady),
-            self._deletes.run(),
-            self._given_up.run(),
-            self._expire_replies(),
-        ):
-            self._spawn(coroutine)
+        await self._urgent.__aenter__()
+        await self._steady.__aenter__()
+        for loop in (self._deletes.run(), self._given_up.run(), self._expire_replies()):
+            self._tasks.add(asyncio.create_task(loop))
         return self
 
     async def __aexit__(
@@ -89,11 +72,11 @@ class Publisher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for task in tuple(self._tasks):
+        for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._urgent.producer.stop()
-        await self._steady.producer.stop()
+        await self._urgent.__aexit__(kind, error, traceback)
+        await self._steady.__aexit__(kind, error, traceback)
 
     def publish(self, due: Due) -> None:
         """Send a row's messages; the row goes when all have arrived."""
@@ -121,75 +104,20 @@ class Publisher:
         while (self.unconfirmed or len(self._deletes)) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
 
-    def _spawn(self, coroutine: Any) -> None:
-        task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def _enqueue(self, pending: _Pending, message: Message) -> None:
-        lane = self._urgent if message.urgent else self._steady
         if message.urgent and pending.id is not None:
             self._replies[pending.id] = pending
-        lane.queue.append((pending, message))
-        lane.wake.set()
+        sender = self._urgent if message.urgent else self._steady
+        sender.send(message, partial(self._told, pending, message))
 
-    async def _send(self, lane: _Lane) -> None:
-        while True:
-            if not lane.queue:
-                lane.wake.clear()
-                await lane.wake.wait()
-            pending, message = lane.queue.popleft()
-            partitions = lane.producer.client.cluster.partitions_for_topic(message.topic)
-            if partitions is None or message.topic in self._unknown:
-                self._wait_for_topic(lane, pending, message)
-            elif message.partition is not None and message.partition not in partitions:
-                self._failed(pending, message, "no such partition")
-            else:
-                await self._hand_over(lane, pending, message)
-
-    async def _hand_over(self, lane: _Lane, pending: _Pending, message: Message) -> None:
-        try:
-            future = await lane.producer.send(
-                message.topic,
-                value=message.value,
-                key=message.key,
-                partition=message.partition,
-                headers=message.headers,
-            )
-        except (KafkaError, AssertionError, ValueError) as exc:
-            self._failed(pending, message, repr(exc))
-        else:
-            future.add_done_callback(lambda sent: self._sent(pending, message, sent))
-
-    def _sent(self, pending: _Pending, message: Message, sent: "asyncio.Future[Any]") -> None:
-        if sent.cancelled():
-            return
-        if (error := sent.exception()) is not None:
-            self._failed(pending, message, repr(error))
+    def _told(self, pending: _Pending, message: Message, problem: str | None) -> None:
+        """What became of one message."""
+        if problem is not None:
+            self._failed(pending, message, problem)
             return
         pending.left -= 1
         if pending.left == 0:
             self._finished(pending)
-
-    def _wait_for_topic(self, lane: _Lane, pending: _Pending, message: Message) -> None:
-        """Park a topic's messages, in order, until its metadata is known."""
-        waiting = self._unknown.get(message.topic)
-        if waiting is not None:
-            waiting.append((pending, message))
-            return
-        self._unknown[message.topic] = deque([(pending, message)])
-        self._spawn(self._learn(lane, message.topic))
-
-    async def _learn(self, lane: _Lane, topic: str) -> None:
-        try:
-            await asyncio.wait_for(lane.producer.partitions_for(topic), METADATA_PATIENCE_S)
-        except (KafkaError, TimeoutError) as exc:
-            for pending, message in self._unknown.pop(topic):
-                self._failed(pending, message, f"topic unknown: {exc!r}")
-            return
-        # Those that came meanwhile go in before any later one: no await in between.
-        lane.queue.extendleft(reversed(self._unknown.pop(topic)))
-        lane.wake.set()
 
     def _failed(self, pending: _Pending, message: Message, reason: str) -> None:
         pending.left -= 1
