@@ -19,13 +19,12 @@ def settlement_of(
     left: Abandoned,
     *,
     provider: str,
-    input_nano: int,
     now: float,
     jitter: float,
     ce_id: UUID,
     usage_id: UUID,
 ) -> Settlement:
-    """Judge a job whose owner died. `now` in epoch seconds, `jitter` in 0..1, money in nano-dollars."""
+    """Judge a job whose owner died. `now` in epoch seconds, `jitter` in 0..1."""
     job = left.job
     run_at = now + RETRY_SPREAD_S * jitter
     judgement = judge(
@@ -37,7 +36,7 @@ def settlement_of(
     )
     report = None
     if left.open_attempt is not None:
-        report = _unknown(left.open_attempt, provider=provider, input_nano=input_nano, now=now)
+        report = _unknown(left.open_attempt, provider=provider, now=now)
     if judgement.again and report is not None:
         return retrying(job, report, run_at=run_at, usage_id=usage_id, death=True)
     return ending(
@@ -54,14 +53,14 @@ def settlement_of(
 
 
 def reading_settlement(
-    left: AbandonedReading, *, provider: str, input_nano: int, now: float, usage_id: UUID
+    left: AbandonedReading, *, provider: str, now: float, usage_id: UUID
 ) -> Settlement:
     """End an attempt that nobody reads any more: its job was answered, its money is unknown."""
-    report = _unknown(left.open_attempt, provider=provider, input_nano=input_nano, now=now)
+    report = _unknown(left.open_attempt, provider=provider, now=now)
     return reading_ended(_answered_job(left), report, usage_id=usage_id)
 
 
-def _unknown(attempt: OpenAttempt, *, provider: str, input_nano: int, now: float) -> Report:
+def _unknown(attempt: OpenAttempt, *, provider: str, now: float) -> Report:
     return Report(
         account=attempt.account,
         provider=provider,
@@ -69,7 +68,7 @@ def _unknown(attempt: OpenAttempt, *, provider: str, input_nano: int, now: float
         started_at=attempt.started_at,
         ended_at=now,
         worst_nano=attempt.worst_nano,
-        input_nano=min(input_nano, attempt.worst_nano),
+        input_nano=attempt.input_nano,
         outcome=Outcome.UNKNOWN,
         money="unknown",
         usage_source="estimated",

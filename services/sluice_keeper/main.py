@@ -15,7 +15,6 @@ from sluice_core.jobs.repository import JobRepository
 from sluice_core.ledger import check_migrations
 from sluice_core.presence.repository import Beat, PresenceRepository
 from sluice_core.presence.service import Heart
-from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
@@ -30,7 +29,6 @@ from sluice_keeper import (
     sweeper,
     unknowns,
 )
-from sluice_keeper.prices import Prices
 from sluice_keeper.rounds import OUTAGES, repeat
 from sluice_keeper.watch import Watch
 from sluice_platform import crash
@@ -123,7 +121,7 @@ class Keeper:
             watch,
             jobs,
             upkeep,
-            Prices(config, PriceBook()),
+            {name: account.provider_name for name, account in config.providers.items()},
             clock,
             owned_lease_s=leases.owned_lease,
             calling_lease_s=leases.calling_lease,

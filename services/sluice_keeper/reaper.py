@@ -1,7 +1,7 @@
 """Takes from the dead what they held: unstarted jobs go back to their lanes, calls are judged and settled."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 import structlog
@@ -12,7 +12,6 @@ from sluice_core.jobs.repository import POISON, JobRepository
 from sluice_core.jobs.writes import Settlement
 from sluice_core.upkeep.repository import UpkeepRepository
 from sluice_keeper.judgement import reading_settlement, settlement_of
-from sluice_keeper.prices import Prices
 from sluice_keeper.watch import Watch
 from sluice_platform.clock import Clock
 from sluice_platform.ids import uuid7
@@ -25,14 +24,17 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class Reaper:
-    """One pass reads all beats and takes what is left of the dead. Their results go out by the sweeper."""
+    """One pass reads all beats and takes what is left of the dead. Their results go out by the sweeper.
+
+    `providers` are the OpenTelemetry names of the accounts' providers, by account.
+    """
 
     def __init__(
         self,
         watch: Watch,
         jobs: JobRepository,
         upkeep: UpkeepRepository,
-        prices: Prices,
+        providers: Mapping[str, str],
         clock: Clock,
         *,
         owned_lease_s: float,
@@ -41,7 +43,7 @@ class Reaper:
         self._watch = watch
         self._jobs = jobs
         self._upkeep = upkeep
-        self._prices = prices
+        self._providers = providers
         self._clock = clock
         self._owned_lease_s = owned_lease_s
         self._calling_lease_s = calling_lease_s
@@ -75,10 +77,7 @@ class Reaper:
         attempt = left.open_attempt
         return settlement_of(
             left,
-            provider="" if attempt is None else self._prices.provider_of(attempt.account),
-            input_nano=0
-            if attempt is None
-            else self._prices.input_nano(left.job.facts, attempt, left.request_bytes),
+            provider="" if attempt is None else self._provider_of(attempt.account),
             now=round(self._clock.now(), 6),
             jitter=random.random(),
             ce_id=uuid7(),
@@ -86,14 +85,16 @@ class Reaper:
         )
 
     def _unread(self, left: AbandonedReading) -> Settlement:
-        attempt = left.open_attempt
         return reading_settlement(
             left,
-            provider=self._prices.provider_of(attempt.account),
-            input_nano=self._prices.input_nano(left.facts, attempt, left.request_bytes),
+            provider=self._provider_of(left.open_attempt.account),
             now=round(self._clock.now(), 6),
             usage_id=uuid7(),
         )
+
+    def _provider_of(self, account: str) -> str:
+        """The account's own name where it is configured no more."""
+        return self._providers.get(account, account)
 
     async def _settle(self, owner: int, settlements: list[Settlement]) -> None:
         """Settle in a dead owner's name; one that cannot be stored does not hold up the others."""

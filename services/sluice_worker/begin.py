@@ -143,4 +143,5 @@ def _intent(flight: Flight) -> Intent:
         account=flight.route.target.account,
         provider_model=flight.route.target.model,
         worst_nano=flight.worst_nano,
+        input_nano=flight.input_nano,
     )

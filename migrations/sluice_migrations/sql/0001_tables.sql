@@ -117,6 +117,7 @@ create table sluice.attempts (
   started_at timestamptz not null,
   ended_at   timestamptz,
   worst_nano bigint not null,                -- nano-dollars: what the call may cost at most
+  input_nano bigint not null,                -- the part of worst_nano that the input accounts for
   usage_id   uuid,
   account    text not null,
   provider_model text not null,

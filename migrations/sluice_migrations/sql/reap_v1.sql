@@ -19,19 +19,19 @@ create function sluice.reap_owned_v1(p_silent bigint[], p_deaths int, p_limit in
 $$;
 
 -- Rows that need a settlement in their dead owner's name: calling ones, and owned ones with no life left; not locked: settle is fenced.
--- p_silent: by the calling lease, p_silent_owned: by the owned one. Bodies stay behind; bytes: of the request.
+-- p_silent: by the calling lease, p_silent_owned: by the owned one. Bodies stay behind.
 create function sluice.left_calling_v1(p_silent bigint[], p_silent_owned bigint[], p_deaths int, p_limit int)
 returns table (job bigint, uuid uuid, day date, lane int, run bigint, was smallint, attempt smallint, first_attempt smallint, max_attempts smallint,
                deaths smallint, execution smallint, retry_unknown boolean, streams boolean, cancel boolean,
                due_at float8, deadline float8, admitted_at float8, body bytea, facts text, requester bytea,
-               owner bigint, bytes int, account text, provider_model text, worst_nano bigint, started_at float8)
+               owner bigint, account text, provider_model text, worst_nano bigint, input_nano bigint, started_at float8)
 language sql volatile as $$
   with unheard as materialized (
     select o.owner from (select distinct j.owner from sluice.jobs j where j.state in (2, 3)) o
      where not exists (select from sluice.workers w where w.incarnation = o.owner))
   select j.id, j.uuid, j.day, j.lane, j.run, j.state, j.attempt, j.first_attempt, j.max_attempts, j.deaths, j.execution, j.retry_unknown, j.streams, j.cancel,
          extract(epoch from j.due_at)::float8, extract(epoch from j.deadline)::float8, extract(epoch from j.admitted_at)::float8,
-         ''::bytea, q.facts, q.requester, j.owner, j.bytes, a.account, a.provider_model, a.worst_nano, extract(epoch from a.started_at)::float8
+         ''::bytea, q.facts, q.requester, j.owner, a.account, a.provider_model, a.worst_nano, a.input_nano, extract(epoch from a.started_at)::float8
     from sluice.jobs j
     join sluice.requests q on q.job = j.id and q.day = j.day
     left join sluice.attempts a on a.job = j.id and a.day = j.day and a.attempt = j.attempt and j.state = 3
@@ -40,13 +40,13 @@ language sql volatile as $$
    order by j.id limit p_limit
 $$;
 
--- Attempts that a dead process was still reading for a job answered before. bytes: of the request.
+-- Attempts that a dead process was still reading for a job answered before.
 create function sluice.left_reading_v1(p_silent bigint[], p_limit int)
-returns table (job bigint, uuid uuid, day date, attempt smallint, worker bigint, facts text, bytes int,
-               account text, provider_model text, worst_nano bigint, started_at float8)
+returns table (job bigint, uuid uuid, day date, attempt smallint, worker bigint, facts text,
+               account text, provider_model text, worst_nano bigint, input_nano bigint, started_at float8)
 language sql volatile as $$
-  select o.job, r.uuid, o.day, o.attempt, o.worker, q.facts, octet_length(q.body),
-         a.account, a.provider_model, a.worst_nano, extract(epoch from a.started_at)::float8
+  select o.job, r.uuid, o.day, o.attempt, o.worker, q.facts,
+         a.account, a.provider_model, a.worst_nano, a.input_nano, extract(epoch from a.started_at)::float8
     from sluice.reading_on o
     join sluice.requests q on q.job = o.job and q.day = o.day
     join sluice.attempts a on a.job = o.job and a.day = o.day and a.attempt = o.attempt

@@ -156,23 +156,23 @@ class Abandoned:
     job: Job
     state: State
     owner: int
-    request_bytes: int
     open_attempt: "OpenAttempt | None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAttempt:
-    """A provider call that is durable and not settled; `worst_nano` in nano-dollars."""
+    """A provider call that is durable and not settled; `worst_nano` in nano-dollars, `input_nano` the input's part of it."""
 
     account: str
     provider_model: str
     worst_nano: int
+    input_nano: int
     started_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbandonedReading:
-    """An attempt that a dead process was reading on for a job answered before; its request had so many bytes."""
+    """An attempt that a dead process was reading on for a job answered before."""
 
     row: int
     id: UUID
@@ -180,5 +180,4 @@ class AbandonedReading:
     attempt: int
     owner: int
     facts: Facts
-    request_bytes: int
     open_attempt: OpenAttempt

@@ -26,6 +26,13 @@ from sluice_core.jobs.writes import (
 
 POISON: Final = ("21", "22", "23", "54")
 """SQLSTATE classes that one bad row of a batch causes: the batch is bisected."""
+NO_PARTITION: Final = "no partition of relation"
+"""What a row without a partition is refused with; the SQLSTATE is that of a check, but no row is at fault."""
+
+
+def is_poison(error: asyncpg.PostgresError) -> bool:
+    """Whether a row of the batch is at fault, so that it must be found; else the batch is tried again."""
+    return (error.sqlstate or "").startswith(POISON) and NO_PARTITION not in str(error)
 
 
 def job_of(row: Mapping[str, Any]) -> Job:
@@ -121,7 +128,10 @@ class JobRepository:
         row = await self._pool.fetchrow(
             "select * from sluice.begin_v1($1, $2)",
             self.incarnation,
-            [(i.row, i.day, i.account, i.provider_model, i.worst_nano) for i in intents],
+            [
+                (i.row, i.day, i.account, i.provider_model, i.worst_nano, i.input_nano)
+                for i in intents
+            ],
         )
         return [
             (Begin(verdict), attempt)
@@ -246,7 +256,6 @@ class JobRepository:
                 job=job_of(row),
                 state=State(row["was"]),
                 owner=row["owner"],
-                request_bytes=row["bytes"],
                 open_attempt=_open_attempt(row) if row["account"] is not None else None,
             )
             for row in rows
@@ -263,7 +272,6 @@ class JobRepository:
                 attempt=row["attempt"],
                 owner=row["worker"],
                 facts=Facts.from_json(row["facts"]),
-                request_bytes=row["bytes"],
                 open_attempt=_open_attempt(row),
             )
             for row in rows
@@ -285,5 +293,6 @@ def _open_attempt(row: Mapping[str, Any]) -> OpenAttempt:
         account=row["account"],
         provider_model=row["provider_model"],
         worst_nano=row["worst_nano"],
+        input_nano=row["input_nano"],
         started_at=row["started_at"],
     )

@@ -66,13 +66,14 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """An attempt about to be made; `worst_nano` is what it may cost at most, in nano-dollars."""
+    """An attempt about to be made. In nano-dollars: `worst_nano` it may cost at most, `input_nano` is the input's part of it."""
 
     row: int
     day: date
     account: str
     provider_model: str
     worst_nano: int
+    input_nano: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

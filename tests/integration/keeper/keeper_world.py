@@ -4,26 +4,15 @@ from dataclasses import dataclass, field
 
 from tests.integration.ledger.world import World
 
-from sluice_core.config.model import Config
 from sluice_core.jobs.repository import JobRepository
-from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Due, Origin
 from sluice_core.upkeep.repository import UpkeepRepository
 from sluice_keeper.expiry import Expiry
-from sluice_keeper.prices import Prices
 from sluice_keeper.reaper import Reaper
 from sluice_platform.clock import SystemClock
 from sluice_schemas.topics import Topics
 
 ORIGIN = Origin(cell="main", topics=Topics(), record_bytes=8 * 1024**2)
-CONFIG = Config.model_validate(
-    {
-        "providers": {"mock": {"kind": "openai", "base_url": "http://mock.invalid/v1"}},
-        "models": {
-            "fast": {"targets": [{"account": "mock"}], "prices": {"input": "1", "output": "2"}}
-        },
-    }
-)
 
 
 @dataclass
@@ -59,7 +48,7 @@ def reaper(world: World, jobs: JobRepository, watch: ToldWatch) -> Reaper:
         watch,  # type: ignore[arg-type]
         jobs,
         UpkeepRepository(world.pool, jobs.incarnation),
-        Prices(CONFIG, PriceBook()),
+        {"mock": "openai"},
         SystemClock(),
         owned_lease_s=6.0,
         calling_lease_s=30.0,

@@ -64,8 +64,8 @@ async def arrange(ledger: World, worker: JobRepository, rows: list[dict]) -> lis
         )
         for number in range(1, row["attempt"] + 1):
             await ledger.pool.execute(
-                "insert into sluice.attempts (job, day, attempt, worker, started_at, worst_nano, account, provider_model)"
-                " values ($1, $2, $3, $4, now(), 1, 'mock', 'gpt')",
+                "insert into sluice.attempts (job, day, attempt, worker, started_at, worst_nano, input_nano, account, provider_model)"
+                " values ($1, $2, $3, $4, now(), 1, 1, 'mock', 'gpt')",
                 job.row,
                 job.day,
                 number,

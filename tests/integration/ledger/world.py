@@ -182,7 +182,12 @@ class World:
 
 def intent(job: Job, worst_nano: int = WORST_NANO) -> Intent:
     return Intent(
-        row=job.row, day=job.day, account="mock", provider_model="gpt", worst_nano=worst_nano
+        row=job.row,
+        day=job.day,
+        account="mock",
+        provider_model="gpt",
+        worst_nano=worst_nano,
+        input_nano=worst_nano // 3,
     )
 
 

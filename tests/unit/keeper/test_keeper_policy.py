@@ -121,12 +121,13 @@ def test_how_a_job_ends_that_nobody_called(
 
 
 def left(job: Job, state: State) -> Abandoned:
-    attempt = OpenAttempt(account="a", provider_model="m", worst_nano=500, started_at=10.0)
+    attempt = OpenAttempt(
+        account="a", provider_model="m", worst_nano=500, input_nano=200, started_at=10.0
+    )
     return Abandoned(
         job=job,
         state=state,
         owner=7,
-        request_bytes=10,
         open_attempt=attempt if state is State.CALLING else None,
     )
 
@@ -135,7 +136,6 @@ def judged(job: Job, state: State, *, now: float = 100.0):
     return settlement_of(
         left(job, state),
         provider="openai",
-        input_nano=900,
         now=now,
         jitter=0.5,
         ce_id=uuid4(),
@@ -147,7 +147,7 @@ def test_a_call_that_is_tried_again_keeps_its_money_held() -> None:
     settlement = judged(JOB, State.CALLING)
     assert (settlement.state, settlement.outcome) == (State.RETRY_WAIT, Outcome.UNKNOWN)
     assert settlement.run_at == 100.0 + RETRY_SPREAD_S / 2
-    assert (settlement.held_nano, settlement.input_nano) == (500, 500)
+    assert (settlement.held_nano, settlement.input_nano) == (500, 200)
     assert settlement.death
     assert settlement.result is None
 
