@@ -15,7 +15,7 @@ from sluice_core.intake.model import DeadLetter, NewJob, Rejection
 from sluice_core.jobs.model import Facts, Job, State
 from sluice_core.jobs.names import NameRepository
 from sluice_core.jobs.policy import Admission
-from sluice_core.jobs.repository import POISON, JobRepository
+from sluice_core.jobs.repository import JobRepository, is_poison
 from sluice_core.jobs.writes import Admitted, DeadLetterEntry, Entry
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.policy import dead_letter_message
@@ -131,7 +131,7 @@ class AdmitStep:
         try:
             admitted = await self._jobs.admit([row.entry for row in rows], dead)
         except asyncpg.PostgresError as exc:
-            if exc.sqlstate is None or not exc.sqlstate.startswith(POISON):
+            if not is_poison(exc):
                 raise
             if dead and rows:
                 return await self._bisected([], dead) + await self._bisected(rows, [])

@@ -23,6 +23,7 @@ from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
+from sluice_core.upkeep.repository import UpkeepRepository
 from sluice_platform import crash
 from sluice_platform.db import connect_pool, wait_for_database
 from sluice_platform.health import serve_health
@@ -61,6 +62,8 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(await _pool(settings, name))
         await check_migrations(database)
+        # The keeper's duty; a worker that starts after it was away for long does it too.
+        await UpkeepRepository(database, incarnation).ensure_partitions()
         keys = Keys(KeyRepository(database), _master_key(settings))
         # Reading the price catalogue takes about a second of the loop: before anybody counts our beats.
         prices = PriceBook()

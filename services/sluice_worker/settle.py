@@ -10,7 +10,7 @@ import structlog
 
 from sluice_core.jobs.model import Outcome, State
 from sluice_core.jobs.policy import Settle
-from sluice_core.jobs.repository import POISON, JobRepository
+from sluice_core.jobs.repository import JobRepository, is_poison
 from sluice_core.jobs.writes import Settled, Settlement
 from sluice_core.publishing.model import Due, Origin, StoredResult
 from sluice_core.publishing.policy import result_messages, usage_message
@@ -139,7 +139,7 @@ class SettleStep:
             try:
                 return await self._jobs.settle(settlements)
             except asyncpg.PostgresError as exc:
-                if exc.sqlstate is not None and exc.sqlstate.startswith(POISON):
+                if is_poison(exc):
                     return None
                 error: Exception = exc
             except DATABASE_ERRORS as exc:
