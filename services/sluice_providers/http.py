@@ -91,29 +91,49 @@ class _Upload(httpx.AsyncByteStream):
 
 
 class _Clock:
-    """One timer for all phases of an exchange, moved from phase to phase."""
+    """One timer for all phases of an exchange.
 
-    __slots__ = ("_loop", "_timer", "deadline_hit", "timeouts")
+    A later bound only takes note: the timer looks at it when it fires. So an exchange that goes well
+    arms one timer, however many phases it has.
+    """
+
+    __slots__ = ("_armed_for", "_handle", "_loop", "_until", "deadline_hit", "timeouts", "timer")
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.timeouts = timeouts
-        self._loop = asyncio.get_running_loop()
-        self._timer = asyncio.timeout_at(self._bound(timeouts.connect_s))
+        self.timer = asyncio.timeout(None)
         self.deadline_hit = False
+        self._loop = asyncio.get_running_loop()
+        self._until = self._bound(timeouts.connect_s)
+        self._arm()
+
+    def allow(self, allowed_s: float) -> None:
+        """The next phase begins and may take that long."""
+        if self.timer.expired():
+            return
+        self._until = self._bound(allowed_s)
+        if self._until < self._armed_for:
+            self._handle.cancel()
+            self._arm()
+
+    def stop(self) -> None:
+        """The exchange is over."""
+        self._handle.cancel()
 
     def _bound(self, allowed_s: float) -> float:
         until = min(self._loop.time() + allowed_s, self.timeouts.total_at)
         self.deadline_hit = self.timeouts.deadline_at <= until
         return min(until, self.timeouts.deadline_at)
 
-    def allow(self, allowed_s: float) -> None:
-        """The next phase begins and may take that long."""
-        if not self._timer.expired():
-            self._timer.reschedule(self._bound(allowed_s))
+    def _arm(self) -> None:
+        self._armed_for = self._until
+        self._handle = self._loop.call_at(self._until, self._fire)
 
-    @property
-    def timer(self) -> asyncio.Timeout:
-        return self._timer
+    def _fire(self) -> None:
+        if self._loop.time() < self._until:
+            self._arm()
+        else:
+            self.timer.reschedule(self._until)
 
 
 class Transport:
@@ -184,6 +204,8 @@ class Transport:
             raise _timed_out(upload, clock, status_seen=status_seen) from exc
         except (httpx.TransportError, aiohttp.ClientError, OSError) as exc:
             raise _broken(exc, upload, status_seen=status_seen) from exc
+        finally:
+            clock.stop()
 
     async def _send(self, outgoing: Outgoing, upload: _Upload) -> httpx.Response:
         assert self._transport is not None, "the transport is used inside its context"
