@@ -42,8 +42,7 @@ def check(
 
     Example: `sluice config check sluice.yaml`
     """
-    from sluice_cli.session import Withheld
-    from sluice_core.config.load import ConfigError, load_config
+    from sluice_core.config.load import ConfigError, Withheld, load_config
 
     path = _path(file)
     try:
@@ -169,8 +168,8 @@ def changes(before: str, after: str) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> "tuple[str, Config]":
-    from sluice_cli.session import Withheld, read_text
-    from sluice_core.config.load import parse_config
+    from sluice_cli.session import read_text
+    from sluice_core.config.load import Withheld, parse_config
 
     text = read_text(path)
     return text, parse_config(text, Withheld(), source=str(path))

@@ -5,7 +5,7 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,19 +27,6 @@ T = TypeVar("T")
 _STATEMENT_TIMEOUT_S = 60.0
 
 
-class Withheld(Mapping[str, str]):
-    """Stands for an environment in which every variable is set: only workers read providers' keys."""
-
-    def __getitem__(self, name: str) -> str:
-        return "withheld"
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
 def settings() -> "Settings":
     """The settings of this process's environment."""
     from sluice_platform.settings import load_settings
@@ -49,7 +36,7 @@ def settings() -> "Settings":
 
 def configuration(given: "Settings") -> "Config":
     """The configuration that SLUICE_CONFIG names, with providers' keys withheld."""
-    from sluice_core.config.load import load_config
+    from sluice_core.config.load import Withheld, load_config
 
     return load_config(given.need_config(), Withheld())
 

@@ -14,9 +14,9 @@ from typing import Final, Self
 from sluice_cli.migrations import upgrade
 from sluice_cli.output import Refused
 from sluice_cli.provisions import Ports, at_port, kept_secret, with_mock
-from sluice_cli.session import Withheld, ledger, read_text
+from sluice_cli.session import ledger, read_text
 from sluice_cli.topics import create_topics
-from sluice_core.config.load import parse_config
+from sluice_core.config.load import Withheld, parse_config
 from sluice_core.config.model import Config
 from sluice_core.health.repository import HealthRepository
 from sluice_core.operations.repository import OperatorRepository

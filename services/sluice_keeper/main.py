@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import asyncpg
 import structlog
 
-from sluice_core.config.load import load_config
+from sluice_core.config.load import Withheld, load_config
 from sluice_core.config.model import Config
 from sluice_core.jobs.repository import JobRepository
 from sluice_core.ledger import check_migrations
@@ -53,7 +53,7 @@ async def _nothing_to_do(_beat: Beat) -> None:
 
 async def run(settings: Settings, stop: asyncio.Event) -> int:
     """Keep the ledger until `stop` is set; the exit status. Raises StartupError where it cannot start."""
-    config = load_config(settings.need_config())
+    config = load_config(settings.need_config(), Withheld())
     crash.arm(settings.crash_plan())
     await wait_for_database(settings.need_database(), STARTUP_PATIENCE_S)
     await wait_for_kafka(settings, STARTUP_PATIENCE_S)

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, get_args, get_origin
 
 from pydantic import ValidationError
@@ -22,6 +22,19 @@ class ConfigError(StartupError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+
+class Withheld(Mapping[str, str]):
+    """Stands for an environment in which every variable is set: only workers read providers' keys."""
+
+    def __getitem__(self, name: str) -> str:
+        return "withheld"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 def load_config(path: pathlib.Path | str, environ: Mapping[str, str] | None = None) -> Config:

@@ -17,10 +17,10 @@ from sluice_cli.main import app
 from sluice_cli.output import Refused, cell, plain
 from sluice_cli.processes import read_classes
 from sluice_cli.provisions import Ports, at_port, kept_secret, with_mock
-from sluice_cli.session import Withheld, moment, uuid_of
+from sluice_cli.session import moment, uuid_of
 from sluice_cli.unresolved import read_cost
 from sluice_cli.usage import dimensions, totals
-from sluice_core.config.load import parse_config
+from sluice_core.config.load import Withheld, parse_config
 from sluice_core.jobs.model import State
 from sluice_core.keys.model import KeyRecord, KeyScope
 from sluice_core.spending.model import UsageLine, UsageQuery
