@@ -4,7 +4,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterable
 
-from sluice_core.dispatch.policy import Shares, next_class
+from sluice_core.dispatch.policy import Shares, bulk_share, next_class
 from sluice_schemas.classes import JobClass
 from sluice_worker.flight import Flight
 
@@ -32,6 +32,7 @@ class Dispatcher:
         self._waiting = dict.fromkeys(JobClass, 0)
         self._arrivals = 0
         self._bytes = 0
+        self._bulk = 1.0
         self.held_back = False
 
     @property
@@ -69,7 +70,11 @@ class Dispatcher:
         """Start waiting flights while slots allow; those past due end instead."""
         while not self.held_back:
             job_class = next_class(
-                self._waiting, self._running, slots=self._slots, shares=self._shares
+                self._waiting,
+                self._running,
+                slots=self._slots,
+                shares=self._shares,
+                bulk=self._bulk,
             )
             if job_class is None:
                 return
@@ -79,6 +84,11 @@ class Dispatcher:
                 continue
             self._running[job_class] += 1
             self._start(flight)
+
+    def feel(self, lag_s: float) -> None:
+        """Let bulk give way while the loop comes late, by `lag_s` seconds this time."""
+        self._bulk = bulk_share(self._bulk, lag_s=lag_s)
+        self.fill()
 
     def expire_due(self, now: float) -> None:
         """End waiting flights whose time is over; `now` in epoch seconds."""

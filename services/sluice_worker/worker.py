@@ -39,6 +39,7 @@ from sluice_worker.stream import Deltas
 MAX_UNCONFIRMED = 20_000
 """Events with the broker above which no job starts; the sweeper has the rest."""
 PARSE_CHUNK = 100
+PACE_S = 0.1
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -227,13 +228,14 @@ class Worker:
         self.holdings.remove(flight)
 
     async def _pace(self) -> None:
-        """Hold dispatch back while events or settlements pile up, and end what waits past its time."""
+        """Hold dispatch back while events or settlements pile up, ease bulk off, end what waits past its time."""
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(0.1)
-            was = self.dispatcher.held_back
+            due = loop.time() + PACE_S
+            await asyncio.sleep(PACE_S)
+            lag_s = loop.time() - due
             self.dispatcher.held_back = self.stopping or (
                 self.publisher.unconfirmed > MAX_UNCONFIRMED or len(self.settle) > 2_000
             )
             self.dispatcher.expire_due(time.time())
-            if was and not self.dispatcher.held_back:
-                self.dispatcher.fill()
+            self.dispatcher.feel(lag_s)

@@ -12,6 +12,11 @@ HEADROOM: Final = {JobClass.REALTIME: 1.0, JobClass.STANDARD: 0.95, JobClass.BUL
 """Share of the slots up to which a class may fill them; the rest stays free for the classes above."""
 
 
+LAG_S: Final = 0.010
+"""A loop that comes later than this is too busy to be prompt: bulk gives way."""
+LEAST_BULK: Final = 0.1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
     """How slots are shared between classes that wait; each mapping is a share of all slots."""
@@ -21,13 +26,27 @@ class Shares:
     headroom: Mapping[JobClass, float] = field(default_factory=lambda: HEADROOM)
 
 
+def bulk_share(share: float, *, lag_s: float) -> float:
+    """The share of the slots that bulk may fill next, after the loop came `lag_s` seconds late.
+
+    Additive increase, multiplicative decrease, never below a tenth.
+    """
+    return max(LEAST_BULK, share * 0.9) if lag_s > LAG_S else min(1.0, share + 0.02)
+
+
 def next_class(
-    waiting: Mapping[JobClass, int], running: Mapping[JobClass, int], *, slots: int, shares: Shares
+    waiting: Mapping[JobClass, int],
+    running: Mapping[JobClass, int],
+    *,
+    slots: int,
+    shares: Shares,
+    bulk: float = 1.0,
 ) -> JobClass | None:
     """The class whose job starts next; None where no waiting class may take a slot.
 
     Of the waiting classes that are within their headroom, or below their reserved minimum, the one that
     holds least for its weight. So no class starves, and free slots are lent but for the headroom.
+    `bulk` is the share that bulk may fill at most just now, as `bulk_share` says.
     """
     total = sum(running.values())
     if total >= slots:
@@ -38,6 +57,8 @@ def next_class(
         if not count:
             continue
         held = running[job_class]
+        if job_class is JobClass.BULK and held >= max(1.0, bulk * slots):
+            continue
         within = total < shares.headroom[job_class] * slots
         if not within and held >= max(1.0, shares.minimum[job_class] * slots):
             continue
