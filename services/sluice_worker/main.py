@@ -25,7 +25,7 @@ from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
 from sluice_core.upkeep.repository import UpkeepRepository
 from sluice_platform import crash
-from sluice_platform.db import connect_pool, wait_for_database
+from sluice_platform.db import DATABASE_ERRORS, connect_pool, wait_for_database
 from sluice_platform.health import serve_health
 from sluice_platform.kafka import cluster_id, consumer_broker, producer, wait_for_kafka
 from sluice_platform.lifecycle import TaskSet, calm_collector
@@ -100,7 +100,10 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
             backlog = Backlog(database, config.worker.backlog)
             tasks.start("backlog", backlog.run())
             await _serve(settings, config, options, worker=worker, backlog=backlog, stop=stop)
-        await presence.leave(incarnation)
+        try:
+            await presence.leave(incarnation)
+        except DATABASE_ERRORS as exc:
+            _log.warning("worker.not_unregistered", error=repr(exc))  # the keeper will bury it
         _log.info("worker.stopped", name=name)
     return 0
 

@@ -19,6 +19,7 @@ from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
+from sluice_platform.db import DATABASE_ERRORS
 from sluice_platform.lifecycle import TaskSet
 from sluice_providers.http import Transport
 from sluice_schemas.classes import JobClass
@@ -148,16 +149,25 @@ class Worker:
 
     async def drain(self, grace_s: float) -> None:
         """Give back what has not started, then wait for calls, settlements and events."""
-        self.stopping = True
-        unstarted = self.dispatcher.empty()
-        if unstarted:
-            await self.jobs.release([flight.job.row for flight in unstarted])
-            for flight in unstarted:
-                self.holdings.remove(flight)
+        self.stopping = self.dispatcher.held_back = True
         deadline = time.monotonic() + grace_s
+        await self._give_back()
         while (len(self.holdings) or len(self.settle)) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
+            await self._give_back()  # what a poll in progress, or a claim, still brought
         await self.publisher.drain(max(2.0, deadline - time.monotonic()))
+
+    async def _give_back(self) -> None:
+        """Return flights that have not started to their lanes."""
+        unstarted = self.dispatcher.empty()
+        if not unstarted:
+            return
+        try:
+            await self.jobs.release([flight.job.row for flight in unstarted])
+        except DATABASE_ERRORS as exc:
+            _log.warning("drain.not_released", jobs=len(unstarted), error=repr(exc))
+        for flight in unstarted:
+            self.holdings.remove(flight)
 
     def _read(self, record: Record) -> Verdict:
         return read_record(record, policy=self._policy, keys=self._keys)
@@ -181,8 +191,6 @@ class Worker:
     def _hold(self, flights: list[Flight]) -> None:
         for flight in flights:
             self.holdings.add(flight)
-        if self.stopping:
-            return  # the drain that runs gives them back with the rest
         self.dispatcher.add(flights)
 
     def _cancel(self, flight: Flight) -> None:
