@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-import asyncpg
 import structlog
 
 from sluice_core.config.model import BacklogConfig, Marks
+from sluice_core.jobs.parked import ParkedRepository
 from sluice_platform.db import DATABASE_ERRORS
 from sluice_schemas.classes import JobClass
 
@@ -21,8 +21,8 @@ _log = structlog.stdlib.get_logger(__name__)
 class Backlog:
     """Counts parked rows per class, bounded by the marks, and the bytes of stored requests."""
 
-    def __init__(self, database: asyncpg.Pool, marks: BacklogConfig) -> None:
-        self._database = database
+    def __init__(self, parked: ParkedRepository, marks: BacklogConfig) -> None:
+        self._parked = parked
         self._marks = marks
         self._full = dict.fromkeys(JobClass, False)
         self._bytes_full = False
@@ -49,20 +49,12 @@ class Backlog:
         pause = SLOWEST_S
         for job_class in JobClass:
             marks = self._marks.rows(job_class)
-            rows = await self._database.fetchval(
-                "select count(*) from (select 1 from sluice.lanes l join sluice.jobs j on j.lane = l.id and j.state = 1"
-                " where l.class = $1 limit $2) s",
-                job_class,
-                marks.high + 1,
-            )
+            rows = await self._parked.rows(job_class, marks.high + 1)
             self._full[job_class] = _beyond(rows, marks, was=self._full[job_class])
             pause = min(pause, max(FASTEST_S, (marks.high - rows) / ROWS_A_SECOND))
             if self._full[job_class]:
                 pause = FASTEST_S
-        stored = await self._database.fetchval(
-            "select coalesce(sum(pg_total_relation_size(i.inhrelid)), 0)::bigint from pg_inherits i"
-            " where i.inhparent = 'sluice.requests'::regclass"
-        )
+        stored = await self._parked.bytes()
         self._bytes_full = _beyond(stored, self._marks.bytes, was=self._bytes_full)
         return pause
 

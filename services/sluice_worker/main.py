@@ -14,6 +14,7 @@ from faststream.kafka import KafkaBroker
 
 from sluice_core.config.load import load_config
 from sluice_core.config.model import Config
+from sluice_core.jobs.parked import ParkedRepository
 from sluice_core.keys.repository import KeyRepository
 from sluice_core.keys.ring import Keys
 from sluice_core.ledger import check_migrations
@@ -97,7 +98,7 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
         async with TaskSet(stop) as tasks:
             tasks.start("heart", heart.run())
             worker.start(tasks)
-            backlog = Backlog(database, config.worker.backlog)
+            backlog = Backlog(ParkedRepository(database), config.worker.backlog)
             tasks.start("backlog", backlog.run())
             await _serve(settings, config, options, worker=worker, backlog=backlog, stop=stop)
         try:
