@@ -5,14 +5,14 @@ import itertools
 from pathlib import Path
 
 import pytest
-
-from sluice_devstack.stack import Stack
-from sluice_platform.crash import CRASH_POINTS
 from tests.conftest import Template
 from tests.storm.load import TENANT, Load
 from tests.storm.verdict import gather, judge, lag
 from tests.system import System, database_from
 from tests.waiting import eventually
+
+from sluice_devstack.stack import Stack
+from sluice_platform.crash import CRASH_POINTS
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.storm.storm import Plan, run
 
 from sluice_devstack.postgres import EmbeddedPostgres
 from sluice_devstack.stack import Stack
 from sluice_migrations.run import upgrade_async
-from tests.storm.storm import Plan, run
 
 pytestmark = [
     pytest.mark.acceptance,
