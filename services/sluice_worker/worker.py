@@ -24,7 +24,7 @@ from sluice_platform.lifecycle import TaskSet
 from sluice_providers.http import Transport
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
-from sluice_worker.admit import AdmitStep, Names
+from sluice_worker.admit import AdmitStep
 from sluice_worker.audit import SelfAudit
 from sluice_worker.begin import BeginStep
 from sluice_worker.call import CallStep
@@ -33,6 +33,7 @@ from sluice_worker.control import ControlStep
 from sluice_worker.dispatch import Dispatcher
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
+from sluice_worker.names import Names
 from sluice_worker.route import Router
 from sluice_worker.settle import SettleStep
 from sluice_worker.stream import Deltas
