@@ -20,7 +20,14 @@ from sluice_schemas.base import UNALLOCATED
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 from sluice_schemas.identity import id_by_record
-from sluice_worker.entries import Row, conflict, distinct, flight_of, job_entry
+from sluice_worker.entries import (
+    Row,
+    conflict,
+    distinct,
+    flight_of,
+    job_entry,
+    rejection_entry,
+)
 from sluice_worker.flight import Flight
 from sluice_worker.names import Names
 
