@@ -21,7 +21,7 @@ from tests.acceptance.outsider import (
 )
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.stack, pytest.mark.acceptance]
+pytestmark = [pytest.mark.stack, pytest.mark.acceptance, pytest.mark.xdist_group("contract")]
 
 _GOOD = json.dumps({"body": say("good")}).encode()
 

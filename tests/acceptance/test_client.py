@@ -32,7 +32,7 @@ from sluice_devstack.stack import Stack
 from sluice_schemas.identity import id_by_event, id_by_key
 from sluice_schemas.signature import CallerName
 
-pytestmark = [pytest.mark.stack, pytest.mark.acceptance]
+pytestmark = [pytest.mark.stack, pytest.mark.acceptance, pytest.mark.xdist_group("client")]
 
 
 @pytest.fixture(scope="module")

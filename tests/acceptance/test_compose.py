@@ -20,7 +20,7 @@ from sluice_devstack.ground import free_port
 from sluice_devstack.processes import Process
 from sluice_devstack.stack import Stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.acceptance]
+pytestmark = [pytest.mark.stack, pytest.mark.acceptance, pytest.mark.xdist_group("cli")]
 
 COMPOSE = Path(__file__).parents[2] / "compose" / "compose.yaml"
 PROVIDER_KEY = "sk-compose-test"

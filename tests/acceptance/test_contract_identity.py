@@ -15,7 +15,7 @@ from tests.acceptance.outsider import (
 )
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.stack, pytest.mark.acceptance]
+pytestmark = [pytest.mark.stack, pytest.mark.acceptance, pytest.mark.xdist_group("contract")]
 
 
 def id_of_key(key: str, tenant: str = "default") -> str:

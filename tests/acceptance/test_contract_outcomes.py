@@ -12,7 +12,7 @@ from tests.waiting import eventually
 
 from sluice_schemas.usage import Usage
 
-pytestmark = [pytest.mark.stack, pytest.mark.acceptance]
+pytestmark = [pytest.mark.stack, pytest.mark.acceptance, pytest.mark.xdist_group("contract")]
 
 
 async def outcome(outside: Outsider, behaviour: str, **arguments: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tests.waiting import eventually
 
 from sluice_schemas.results import Result
 
-pytestmark = [pytest.mark.stack, pytest.mark.acceptance]
+pytestmark = [pytest.mark.stack, pytest.mark.acceptance, pytest.mark.xdist_group("contract")]
 
 _RESULT = {"id", "custom_id", "response", "error", "job"}
 _RESPONSE = {"status_code", "request_id", "body"}

@@ -14,7 +14,11 @@ from tests.waiting import eventually
 from sluice_devstack.stack import Stack
 from sluice_platform.crash import CRASH_POINTS
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("storm"),  # four systems at once: not beside the storm
+]
 
 LANES = 4
 CASES = list(itertools.product(sorted(CRASH_POINTS), (1, 40)))

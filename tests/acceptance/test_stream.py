@@ -10,7 +10,7 @@ from tests.waiting import eventually
 
 from sluice_schemas.results import Delta
 
-pytestmark = [pytest.mark.stack, pytest.mark.acceptance]
+pytestmark = [pytest.mark.stack, pytest.mark.acceptance, pytest.mark.xdist_group("contract")]
 
 _DELTA = ("ce_type", b"com.sluicegate.job.delta.v1")
 

@@ -23,7 +23,7 @@ from sluice_platform.ids import uuid7
 from sluice_schemas.classes import JobClass
 from sluice_schemas.signature import hmac_key
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("cli")]
 
 _RESULT = json.dumps(
     {
