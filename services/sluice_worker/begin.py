@@ -23,6 +23,7 @@ CAP = 100
 LINGER_S = 0.003
 
 _log = structlog.stdlib.get_logger(__name__)
+_LOST = (Begin.LOST, 0)
 Refuse = Callable[[Flight, State, ErrorCode, str], None]
 
 
@@ -118,12 +119,17 @@ class BeginStep:
                     if mine.get(flight.job.row) == (State.OWNED, flight.job.attempt)
                 ]
                 redone = await self._jobs.begin([intents[place] for place in again])
+                if any(verdict is Begin.LOST for verdict, _ in redone):
+                    # The first statement was still under way, and was done while this one waited for it.
+                    mine = await self._jobs.mine()
             except DATABASE_ERRORS:
                 await asyncio.sleep(0.2)
                 continue
             begun = dict(zip(again, redone, strict=True))
             return [
-                begun.get(place) or _as_found(flight, mine.get(flight.job.row))
+                begun[place]
+                if begun.get(place, _LOST) != _LOST
+                else _as_found(flight, mine.get(flight.job.row))
                 for place, flight in enumerate(flights)
             ]
 
@@ -132,7 +138,7 @@ def _as_found(flight: Flight, found: tuple[State, int] | None) -> tuple[Begin, i
     """What the ledger says of an attempt whose begin was ambiguous: nobody else could have begun it."""
     if found == (State.CALLING, flight.job.attempt + 1):
         return Begin.BEGUN, flight.job.attempt + 1
-    return Begin.LOST, 0
+    return _LOST
 
 
 def _intent(flight: Flight) -> Intent:

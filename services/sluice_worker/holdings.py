@@ -26,13 +26,17 @@ class Holdings:
         return self._flights.get(row)
 
     def add(self, flight: Flight) -> None:
-        """Hold a job."""
+        """Hold a job; in place of an earlier flight of its row, which has settled but not let go yet."""
+        earlier = self._flights.get(flight.job.row)
+        if earlier is not None:
+            self.remove(earlier)
         self._flights[flight.job.row] = flight
         self.bytes += flight.size
 
     def remove(self, flight: Flight) -> None:
-        """Let a job go; once more does nothing."""
-        if self._flights.pop(flight.job.row, None) is not None:
+        """Let a job go; once more does nothing, nor where its row is in a later flight's hands."""
+        if self._flights.get(flight.job.row) is flight:
+            del self._flights[flight.job.row]
             self.bytes -= flight.size
 
     def missing(self, rows: Iterable[int]) -> set[int]:

@@ -1,6 +1,7 @@
 """Deltas of streaming jobs: coalesced for a moment, then sent in order to the requester."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from sluice_core.publishing.model import Origin
@@ -36,6 +37,7 @@ class Deltas:
                 job_id=flight.id,
                 attempt=flight.job.attempt,
                 seq=flight.deltas,
+                at=time.time(),
                 chunks=chunks,
             )
         )

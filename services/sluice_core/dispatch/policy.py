@@ -44,7 +44,7 @@ def next_class(
 ) -> JobClass | None:
     """The class whose job starts next; None where no waiting class may take a slot.
 
-    Of the waiting classes that are within their headroom, or below their reserved minimum, the one that
+    Classes below their reserved minimum come first, then those within their headroom; of each the one that
     holds least for its weight. So no class starves, and free slots are lent but for the headroom.
     `bulk` is the share that bulk may fill at most just now, as `bulk_share` says.
     """
@@ -52,17 +52,17 @@ def next_class(
     if total >= slots:
         return None
     best: JobClass | None = None
-    best_load = 0.0
+    best_load = (False, 0.0)
     for job_class, count in waiting.items():
         if not count:
             continue
         held = running[job_class]
         if job_class is JobClass.BULK and held >= max(1.0, bulk * slots):
             continue
-        within = total < shares.headroom[job_class] * slots
-        if not within and held >= max(1.0, shares.minimum[job_class] * slots):
+        served = held >= max(1.0, shares.minimum[job_class] * slots)
+        if served and total >= shares.headroom[job_class] * slots:
             continue
-        load = held / shares.weights[job_class]
+        load = (served, held / shares.weights[job_class])
         if best is None or load < best_load:
             best, best_load = job_class, load
     return best

@@ -1,6 +1,5 @@
 """Pure: what each event looks like on Kafka. A fact has one `ce_id` however often it is published."""
 
-import json
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -17,6 +16,8 @@ _RESULT = ("ce_type", b"com.sluicegate.job.completed.v1")
 _DELTA = ("ce_type", b"com.sluicegate.job.delta.v1")
 _USAGE = ("ce_type", b"com.sluicegate.usage.recorded.v1")
 _AFTER_CUSTOM_ID = b',"response":'
+_BEFORE_BODY = b',"body":'
+_AFTER_BODY = b'},"error":null,"job":{'
 
 
 def result_messages(
@@ -71,9 +72,10 @@ def delta_message(
     job_id: UUID,
     attempt: int,
     seq: int,
+    at: float,
     chunks: Sequence[bytes],
 ) -> Message:
-    """One piece of a stream; `chunks` are OpenAI chunks as JSON bytes."""
+    """One piece of a stream, sent `at` (epoch seconds); `chunks` are OpenAI chunks as JSON bytes."""
     assert requester.reply_to is not None
     head = b'{"id":"%b","attempt":%d,"seq":%d,"chunks":[' % (str(job_id).encode(), attempt, seq)
     headers: Headers = [
@@ -82,6 +84,7 @@ def delta_message(
         ("ce_source", origin.source),
         ("ce_subject", str(job_id).encode()),
         ("ce_id", str(delta_event_id(job_id, attempt, seq)).encode()),
+        ("ce_time", format_time(at).encode()),
         _JSON,
         ("correlation_id", requester.correlation_id),
         *requester.echo,
@@ -150,7 +153,7 @@ def dead_letter_message(origin: Origin, letter: DeadLetter) -> Message:
     headers: list[tuple[str, bytes | None]] = [
         *record.headers,
         ("sluice-error-code", letter.code.encode()),
-        ("sluice-error-message", letter.message.encode()[:2048]),
+        ("sluice-error-message", _shortened(letter.message)),
         ("sluice-source-topic", record.topic.encode()),
         ("sluice-source-partition", str(record.partition).encode()),
         ("sluice-source-offset", str(record.offset).encode()),
@@ -200,7 +203,13 @@ def _with_custom_id(value: bytes, custom_id: str | None) -> bytes:
 
 
 def _without_body(value: bytes) -> bytes:
-    document = json.loads(value)
-    if document["response"] is not None:
-        document["response"]["body"] = None
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    # As above: outside strings each mark stands once, but for a body, and that lies between the two. So
+    # nothing this large is parsed, however deep it is.
+    head, before, rest = value.partition(_BEFORE_BODY)
+    _, after, tail = rest.rpartition(_AFTER_BODY)
+    return head + before + b"null" + after + tail if after else value
+
+
+def _shortened(message: str) -> bytes:
+    """At most 2,048 bytes of UTF-8, never half a character."""
+    return message.encode()[:2048].decode(errors="ignore").encode()

@@ -72,7 +72,8 @@ class Sender:
         if topic.learning:
             topic.waiting.append((message, done))
             return
-        stale = time.monotonic() - topic.read_at > PARTITIONS_FRESH_S
+        unread = not topic.partitions
+        stale = unread or time.monotonic() - topic.read_at > PARTITIONS_FRESH_S
         strange = message.partition is not None and message.partition not in topic.partitions
         if stale or strange:
             topic.waiting.append((message, done))

@@ -28,12 +28,16 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Pending:
-    """An outbox row of which `left` messages are still with the broker; `id` None: a delta, in no outbox."""
+    """An outbox row of which `left` messages are still with the broker, `replies` of them replies.
+
+    `id` None: a delta, in no outbox.
+    """
 
     id: int | None
     job: int | None
     left: int
     since: float
+    replies: int = 0
     failed: bool = False
     given_up: bool = False
 
@@ -106,27 +110,33 @@ class Publisher:
 
     def _enqueue(self, pending: _Pending, message: Message) -> None:
         if message.urgent and pending.id is not None:
+            pending.replies += 1
             self._replies[pending.id] = pending
         sender = self._urgent if message.urgent else self._steady
         sender.send(message, partial(self._told, pending, message))
 
     def _told(self, pending: _Pending, message: Message, problem: str | None) -> None:
         """What became of one message."""
+        if message.urgent and pending.id is not None:
+            if not pending.replies:
+                return  # given up before, and counted then
+            pending.replies -= 1
+            if not pending.replies:
+                del self._replies[pending.id]
         if problem is not None:
             self._failed(pending, message, problem)
-            return
-        pending.left -= 1
-        if pending.left == 0:
-            self._finished(pending)
+        self._less(pending, 1)
 
     def _failed(self, pending: _Pending, message: Message, reason: str) -> None:
-        pending.left -= 1
         if message.urgent:
             pending.given_up = True
             _log.warning("reply.given_up", topic=message.topic, reason=reason)
         else:
             pending.failed = True
             _log.error("event.not_sent", topic=message.topic, reason=reason)
+
+    def _less(self, pending: _Pending, count: int) -> None:
+        pending.left -= count
         if pending.left == 0:
             self._finished(pending)
 
@@ -134,7 +144,6 @@ class Publisher:
         self.unconfirmed -= 1
         if pending.id is None:
             return
-        self._replies.pop(pending.id, None)
         crash_point("after_publish")
         if pending.given_up and pending.job is not None:
             self._given_up.add(pending.job)
@@ -144,13 +153,16 @@ class Publisher:
     async def _expire_replies(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            edge = time.monotonic() - REPLY_PATIENCE_S
-            for pending in [p for p in self._replies.values() if p.since < edge]:
-                # What the producer still holds may arrive after all; nobody waits for it here any more.
-                pending.given_up = True
-                if pending.left == 1:
-                    pending.left = 0
-                    self._finished(pending)
+            self._give_up_replies(time.monotonic() - REPLY_PATIENCE_S)
+
+    def _give_up_replies(self, edge: float) -> None:
+        """Give up replies sent before `edge` (monotonic seconds); a row's other messages are still waited for."""
+        for number, pending in [(n, p) for n, p in self._replies.items() if p.since < edge]:
+            # What the producer still holds may arrive after all; nobody waits for it here any more.
+            pending.given_up = True
+            del self._replies[number]
+            replies, pending.replies = pending.replies, 0
+            self._less(pending, replies)
 
     async def _delete(self, ids: list[int]) -> None:
         try:
