@@ -26,6 +26,7 @@ from sluice_worker.entries import (
     distinct,
     flight_of,
     job_entry,
+    refusal,
     rejection_entry,
 )
 from sluice_worker.flight import Flight
@@ -108,12 +109,12 @@ class AdmitStep:
         _log.error(
             "admit.poison", topic=record.topic, partition=record.partition, offset=record.offset
         )
-        letter = DeadLetter(
-            record=record,
-            code=ErrorCode.INVALID_RECORD,
-            message="the ledger cannot store this record",
-        )
-        return await self._bisected([], [self._dead_letter(letter)])
+        code, message = ErrorCode.INVALID_RECORD, "the ledger cannot store this record"
+        letter = DeadLetter(record=record, code=code, message=message)
+        await self._bisected([], [self._dead_letter(letter)])
+        if isinstance(row.verdict, Rejection):
+            return []  # not even its refusal can be stored
+        return [await self._row(refusal(row.verdict, code, message))]
 
     async def _take_up(self, rows: list[Row], admitted: Admitted) -> list[Row]:
         """Act on what the ledger made of the rows; returns those that have to be written again."""

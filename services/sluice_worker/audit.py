@@ -1,7 +1,6 @@
 """Holds the worker's own view against the ledger's: what it owns there and does not hold here goes back."""
 
 import asyncio
-from collections.abc import Callable
 
 import structlog
 
@@ -20,12 +19,9 @@ _log = structlog.stdlib.get_logger(__name__)
 class SelfAudit:
     """Releases owned rows that no flight holds; ambiguous writes and lost answers leave such rows."""
 
-    def __init__(
-        self, jobs: JobRepository, holdings: Holdings, stopping: Callable[[], bool]
-    ) -> None:
+    def __init__(self, jobs: JobRepository, holdings: Holdings) -> None:
         self._jobs = jobs
         self._holdings = holdings
-        self._stopping = stopping
 
     async def run(self) -> None:
         """Audit until cancelled."""

@@ -21,7 +21,8 @@ IDLE_S = 0.1
 """Pause between claims that found nothing."""
 BULK_BATCH = 500
 REWIND_S = 1.0
-"""An exhausted lane is looked at from its head again after this long; longer where looking was slow."""
+"""A lane is looked at from its head again after this long, since rows may have been parked behind its
+cursor; longer where looking was slow."""
 
 _log = structlog.stdlib.get_logger(__name__)
 _HEAD = (0.0, 0)
@@ -32,6 +33,7 @@ class _Cursor:
     lane: Lane
     position: tuple[float, int] = _HEAD
     exhausted_until: float = 0.0
+    rewind_at: float = 0.0
 
 
 class Claimer:
@@ -111,6 +113,9 @@ class Claimer:
         cursors = [c for c in self._cursors[job_class].values() if c.exhausted_until <= now]
         if not cursors:
             return 0
+        for cursor in cursors:
+            if cursor.rewind_at <= now:
+                cursor.position = _HEAD
         limit = max(room, BULK_BATCH) if job_class is JobClass.BULK else room
         per_lane = -(-limit // len(cursors))
         max_bytes = max(1, MAX_HELD_BYTES - self._holdings.bytes)
@@ -143,16 +148,17 @@ class Claimer:
         by_lane: dict[int, list[Job]] = {}
         for job in jobs:
             by_lane.setdefault(job.lane, []).append(job)
+        now = time.monotonic()
         for cursor in cursors:
+            if cursor.position == _HEAD:
+                cursor.rewind_at = now + max(REWIND_S, 20 * took)
             fresh = [job for job in by_lane.get(cursor.lane.id, ()) if not job.attempts_made]
             if fresh:
                 cursor.position = max((job.due_at, job.row) for job in fresh)
                 self._backlog.add(cursor.lane.id)
             if per_lane is not None and len(fresh) < per_lane:
                 cursor.position = _HEAD
-                cursor.exhausted_until = time.monotonic() + max(
-                    IDLE_S if took < 0.005 else REWIND_S, 20 * took
-                )
+                cursor.exhausted_until = now + max(IDLE_S if took < 0.005 else REWIND_S, 20 * took)
                 self._backlog.discard(cursor.lane.id)
 
     async def _learn_lanes(self) -> None:

@@ -33,16 +33,16 @@ def distinct(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     return now, later
 
 
-def conflict(job: NewJob) -> Rejection:
-    """What becomes of a job whose identity stands for another request."""
+def refusal(job: NewJob, code: ErrorCode, message: str, *, param: str | None = None) -> Rejection:
+    """What becomes of a job that the ledger does not take."""
     return Rejection(
         record=job.record,
         record_id=job.record_id,
         tenant=job.tenant,
         job_class=job.job_class,
-        code=ErrorCode.IDEMPOTENCY_CONFLICT,
-        message=f"the {job.identity} was used before for another url or body",
-        param="options.idempotency_key" if job.identity == "key" else None,
+        code=code,
+        message=message,
+        param=param,
         requester=job.requester,
         model=job.model,
         run_id=job.run_id,
@@ -53,6 +53,16 @@ def conflict(job: NewJob) -> Rejection:
         key_id=job.key_id,
         tags=job.tags,
         url=job.url,
+    )
+
+
+def conflict(job: NewJob) -> Rejection:
+    """What becomes of a job whose identity stands for another request."""
+    return refusal(
+        job,
+        ErrorCode.IDEMPOTENCY_CONFLICT,
+        f"the {job.identity} was used before for another url or body",
+        param="options.idempotency_key" if job.identity == "key" else None,
     )
 
 

@@ -113,7 +113,7 @@ class Worker:
             cluster_id=cluster_id,
         )
         self.control = ControlStep(self.jobs, self.admit, self.claimer, self._read)
-        self.audit = SelfAudit(self.jobs, self.holdings, lambda: self.stopping)
+        self.audit = SelfAudit(self.jobs, self.holdings)
 
     def start(self, tasks: TaskSet) -> None:
         """Run the steps' loops."""

@@ -71,13 +71,13 @@ def worst_case(entry: PriceEntry, *, body_bytes: int, max_output_tokens: int, n:
 
 
 def meter_document(meter: Meter) -> dict[str, object]:
-    """A meter as `finance.usage.meters` holds it."""
+    """A meter as `finance.usage.meters` holds it, its fields in the order that jsonb gives them."""
     return {
-        "meter": meter.meter,
-        "quantity": meter.quantity,
         "unit": meter.unit,
-        "unit_price_usd": meter.unit_price_usd,
+        "meter": meter.meter,
         "cost_usd": format_usd(meter.cost_nano),
+        "quantity": meter.quantity,
+        "unit_price_usd": meter.unit_price_usd,
     }
 
 

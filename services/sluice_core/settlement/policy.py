@@ -1,5 +1,6 @@
 """Pure: a job, how its last attempt went and what comes next, as one settlement with its result and usage row."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 import orjson
@@ -184,6 +185,12 @@ def _milliseconds(seconds: float) -> int:
     return max(0, round(seconds * 1000))
 
 
+def _tags(tags: Mapping[str, str]) -> str:
+    """Tags as JSON text, in the order that jsonb gives them: the event then says them as the row will."""
+    names = sorted(tags, key=lambda name: (len(name.encode()), name.encode()))
+    return orjson.dumps({name: tags[name] for name in names}).decode()
+
+
 def _usage_row(job: Job, report: Report, usage_id: UUID | None) -> UsageRow | None:
     """The row of an attempt that could cost money; None for one that could not."""
     if report.money == "none" and report.outcome is not Outcome.SUCCEEDED:
@@ -204,7 +211,7 @@ def _usage_row(job: Job, report: Report, usage_id: UUID | None) -> UsageRow | No
         project=facts.project,
         app=facts.app,
         user_id=facts.user_id,
-        tags=orjson.dumps(facts.tags).decode() if facts.tags else "{}",
+        tags=_tags(facts.tags) if facts.tags else "{}",
         key_id=facts.key_id,
         provider=report.provider,
         account=report.account,
