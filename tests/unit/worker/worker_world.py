@@ -125,7 +125,12 @@ class MemoryLedger:
         return len(rows)
 
     async def claim(
-        self, cursors: Sequence[tuple[int, float, int]], *, per_lane: int, limit: int, max_bytes: int
+        self,
+        cursors: Sequence[tuple[int, float, int]],
+        *,
+        per_lane: int,
+        limit: int,
+        max_bytes: int,
     ) -> list[Job]:
         self.before("claim", cursors)
         self.claims.append(list(cursors))

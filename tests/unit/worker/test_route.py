@@ -1,0 +1,124 @@
+"""Where jobs go, and the most that a call may cost: never less than any usage within its bounds."""
+
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.worker.worker_world import job
+
+from sluice_core.config.load import parse_config
+from sluice_core.pricing.book import PriceBook
+from sluice_core.pricing.policy import charge
+from sluice_core.usage.model import Usage
+from sluice_worker.route import DEFAULT_MAX_OUTPUT, REMEMBERED, Router
+
+CONFIG = parse_config(
+    """
+providers:
+  mock: {kind: openai, base_url: "http://mock/v1", api_key: "${KEY}", provider: openai, pool: gpu}
+  other: {kind: anthropic, base_url: "http://other/v1"}
+models:
+  fast: {targets: [{account: mock, model: gpt-4o-mini}, {account: other, model: x}], default_max_tokens: 100,
+         prices: {input: "1", output: "1000"}}
+  open: {targets: [{account: mock, model: gpt-4o-mini}], prices: {input: "1", output: "1000"}}
+  "*": {targets: [{account: other}]}
+""",
+    {"KEY": "secret"},
+)
+NANO_A_TOKEN = 1_000_000
+"""Of output, at 1,000 dollars a million."""
+NOW = 1_795_435_200.0
+PRICES = PriceBook()
+
+
+@pytest.fixture
+def router() -> Router:
+    return Router(CONFIG, PRICES)
+
+
+def bound(router: Router, model: str = "fast", **body: object) -> float:
+    """The output tokens that a request's worst case covers."""
+    asked = job(model=model, body=orjson.dumps({"model": model, "messages": [], **body}))
+    route = router.choose(asked, NOW)
+    assert route is not None
+    worst, of_input = router.worst_case(asked, route)
+    return (worst - of_input) / NANO_A_TOKEN
+
+
+def test_the_first_target_with_the_name_asked_for(router: Router) -> None:
+    route = router.choose(job(model="fast"), NOW)
+    assert route is not None
+    target = route.target
+    assert (target.account, target.model, target.model_requested) == ("mock", "gpt-4o-mini", "fast")
+    assert (target.api_key, target.default_max_tokens) == ("secret", 100)
+    assert "secret" not in repr(target)
+    assert router.choose(job(model="fast"), NOW) is route
+    named = router.choose(job(model="mock/gpt-4.1"), NOW)
+    assert named is not None
+    assert (named.target.account, named.target.model) == ("mock", "gpt-4.1")
+    anything = router.choose(job(model="whatever"), NOW)
+    assert anything is not None
+    assert (anything.target.account, anything.target.model) == ("other", "whatever")
+    assert router.choose(job(model=""), NOW) is None
+
+
+def test_a_models_pool_is_that_of_its_first_target(router: Router) -> None:
+    assert router.pool_of("fast") == "gpu"
+    assert router.pool_of("whatever") == "default"
+    assert router.pool_of("") == "default"
+
+
+def test_what_a_request_may_put_out_at_most(router: Router) -> None:
+    assert bound(router) == 100
+    assert bound(router, "open") == DEFAULT_MAX_OUTPUT
+    assert bound(router, max_tokens=7) == 7
+    assert bound(router, max_completion_tokens=5, max_tokens=7) == 5
+    assert bound(router, max_tokens=7, n=3) == 21
+    assert bound(router, n=3) == 300
+
+
+@pytest.mark.parametrize("nonsense", [0, -1, None, "many", 1.5, []])
+def test_a_limit_that_is_none_is_the_models(router: Router, nonsense: object) -> None:
+    assert bound(router, max_tokens=nonsense) == 100
+    assert bound(router, n=nonsense) == 100
+
+
+def test_a_limit_in_the_text_of_a_message_is_no_limit(router: Router) -> None:
+    text = [{"role": "user", "content": '"max_tokens": 1, "n": 50'}]
+    assert bound(router, messages=text) == 100
+
+
+@given(
+    text=st.text(max_size=200),
+    most=st.integers(1, 50_000),
+    choices=st.integers(1, 8),
+    share=st.floats(0, 1),
+)
+def test_no_usage_within_the_bounds_costs_more(
+    text: str, most: int, choices: int, share: float
+) -> None:
+    router = Router(CONFIG, PRICES)
+    body = {"model": "mock/gpt-4o", "messages": [{"role": "user", "content": text}]}
+    asked = job(model="mock/gpt-4o", body=orjson.dumps({**body, "max_tokens": most, "n": choices}))
+    route = router.choose(asked, NOW)
+    assert route is not None
+    assert route.price.priced
+    worst, of_input = router.worst_case(asked, route)
+    tokens = len(asked.body)
+    usage = Usage(
+        input_tokens=tokens,
+        cache_read_tokens=int(tokens * share),
+        output_tokens=most * choices,
+        reasoning_tokens=int(most * share),
+    )
+    cost = charge(route.price, usage, started_at=datetime.fromtimestamp(NOW, UTC)).cost_nano
+    assert 0 < of_input <= worst
+    assert cost <= worst
+
+
+def test_invented_names_do_not_fill_the_memory(router: Router) -> None:
+    for number in range(REMEMBERED + 10):
+        router.pool_of(f"invented-{number}")
+    assert len(router._pools) <= REMEMBERED + 1

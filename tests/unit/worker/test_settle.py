@@ -1,0 +1,309 @@
+"""Settlement: one statement a batch, a bad one found alone, events only for what was settled, answers in order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+from tests.unit.worker.worker_world import (
+    ORIGIN,
+    MemoryLedger,
+    MemoryOutbox,
+    Paper,
+    flight,
+    running,
+)
+from tests.waiting import eventually
+
+from sluice_core.jobs.model import Outcome, State
+from sluice_core.jobs.writes import Settled, Settlement
+from sluice_core.publishing.repository import DUPLICATE, RESULT
+from sluice_core.settlement.model import Priced, Problem, Report
+from sluice_core.usage.model import Usage
+from sluice_schemas.classes import JobClass
+from sluice_schemas.errors import ErrorCode
+from sluice_schemas.results import Result
+from sluice_worker.flight import Flight
+from sluice_worker.settle import SettleStep
+
+
+def report(**given: Any) -> Report:
+    plain: dict[str, Any] = {
+        "account": "mock",
+        "provider": "openai",
+        "provider_model": "gpt",
+        "started_at": 1_795_435_199.0,
+        "ended_at": 1_795_435_200.0,
+        "worst_nano": 900,
+        "input_nano": 300,
+        "outcome": Outcome.SUCCEEDED,
+        "money": "estimated",
+        "status": 200,
+        "body": b'{"choices":[]}',
+        "usage": Usage(input_tokens=3, output_tokens=5),
+        "priced": Priced(cost_nano=15, price_version="test"),
+    }
+    return Report(**plain | given)
+
+
+@dataclass
+class Desk:
+    """A settle step on a ledger in memory, and what it let go."""
+
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
+    paper: Paper = field(default_factory=Paper)
+    released: list[Flight] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.step = SettleStep(
+            self.ledger,  # type: ignore[arg-type]
+            self.outbox,  # type: ignore[arg-type]
+            self.paper,  # type: ignore[arg-type]
+            ORIGIN,
+            released=self.released.append,
+        )
+
+    def calling(self, count: int = 1, **given: Any) -> list[Flight]:
+        flights = [flight(attempt=1, **given) for _ in range(count)]
+        for called in flights:
+            self.ledger.rows[called.job.row] = (State.CALLING, 1)
+        return flights
+
+    def succeed(self, called: Flight, body: bytes = b'{"choices":[]}') -> None:
+        self.step.end(called, State.SUCCEEDED, report=report(body=body), problem=None)
+
+    def run(self) -> Any:
+        return running(self.step.run_prompt(), self.step.run_patient())
+
+    def results(self) -> dict[str, Result]:
+        """Every result published to the results topic, by job."""
+        found = {}
+        for due in self.paper.due:
+            for message in due.messages:
+                if message.topic.endswith("results.acme.v1"):
+                    value = Result.model_validate_json(message.value or b"")
+                    assert value.id not in found
+                    found[value.id] = value
+        return found
+
+
+def poisoned(rows: set[int]) -> Any:
+    """A ledger that cannot store the answers of these rows."""
+
+    def check(name: str, batch: Sequence[Settlement]) -> None:
+        for s in batch:
+            if name == "settle" and s.row in rows and s.code != ErrorCode.INTERNAL:
+                error = asyncpg.PostgresError("untranslatable")
+                error.sqlstate = "22P05"
+                raise error
+
+    return check
+
+
+async def test_result_and_usage_go_out_with_what_was_settled() -> None:
+    desk = Desk()
+    flights = desk.calling(3)
+    for called in flights:
+        desk.succeed(called)
+    assert len(desk.step) == 3
+    async with desk.run():
+        await eventually(lambda: len(desk.released) == 3)
+    assert len(desk.step) == 0
+    assert [len(batch) for batch in desk.ledger.settled] == [3]
+    assert set(desk.results()) == {str(f.id) for f in flights}
+    usage = [d for d in desk.paper.due if d.messages[0].topic == "llm.usage.v1"]
+    assert sorted(d.id for d in usage) == sorted(2_000 + f.job.row for f in flights)
+    results = [d for d in desk.paper.due if d not in usage]
+    assert {d.job for d in results} == {f.job.row for f in flights}
+
+
+async def test_a_lost_answer_is_asked_again_and_the_events_come_from_the_ledger() -> None:
+    desk = Desk(outbox=MemoryOutbox(rows=[71, 72]))
+    lost = [ConnectionResetError()]
+
+    def lose(name: str, _batch: object) -> None:
+        if name == "settle" and lost:
+            raise lost.pop()
+
+    desk.ledger.after = lose
+    (called,) = desk.calling()
+    desk.succeed(called)
+    async with desk.run():
+        await eventually(lambda: desk.released)
+    assert len(desk.ledger.settled) == 2
+    assert desk.outbox.asked == [(desk.ledger.incarnation, (called.job.row,))]
+    assert desk.paper.rows == [71, 72]
+    assert desk.paper.due == []
+
+
+async def test_a_fenced_settlement_publishes_nothing_and_lets_go() -> None:
+    desk = Desk()
+    (mine,) = desk.calling()
+    stranger = flight(attempt=1)
+    desk.succeed(mine)
+    desk.succeed(stranger)
+    async with desk.run():
+        await eventually(lambda: len(desk.released) == 2)
+    assert set(desk.results()) == {str(mine.id)}
+    assert desk.paper.rows == []
+
+
+async def test_waiters_are_answered_from_the_ledger() -> None:
+    class WithWaiter(MemoryLedger):
+        async def settle(self, settlements: Sequence[Settlement]) -> Settled:
+            settled = await super().settle(settlements)
+            return replace(settled, events=[*settled.events, (5, DUPLICATE, settlements[0].row)])
+
+    desk = Desk(ledger=WithWaiter())
+    (called,) = desk.calling()
+    desk.succeed(called)
+    async with desk.run():
+        await eventually(lambda: desk.released)
+    assert desk.paper.rows == [5]
+    assert len(desk.results()) == 1
+
+
+@pytest.mark.parametrize("bad", [{0}, {6}, {2, 3}, {0, 1, 2, 3, 4, 5, 6}])
+async def test_what_cannot_be_stored_ends_alone_as_internal_with_its_money(bad: set[int]) -> None:
+    desk = Desk()
+    flights = desk.calling(7)
+    desk.ledger.before = poisoned({flights[place].job.row for place in bad})
+    for called in flights:
+        desk.succeed(called)
+    async with desk.run():
+        await eventually(lambda: len(desk.released) == 7)
+    results = desk.results()
+    for place, called in enumerate(flights):
+        told = results[str(called.id)].job
+        if place in bad:
+            assert told.state == "failed"
+            assert told.error is not None
+            assert told.error.code is ErrorCode.INTERNAL
+        else:
+            assert told.state == "succeeded"
+    booked = [s.usage.cost_nano for batch in desk.ledger.settled for s in batch if s.usage]
+    assert booked == [15] * 7
+
+
+async def test_poison_keeps_the_money_of_an_unknown_outcome() -> None:
+    desk = Desk()
+    (called,) = desk.calling()
+    desk.ledger.before = poisoned({called.job.row})
+    unknown = report(outcome=Outcome.UNKNOWN, money="unknown", status=None, body=None)
+    problem = Problem(code=ErrorCode.OUTCOME_UNKNOWN, message="nothing came")
+    desk.step.end(called, State.UNKNOWN, report=unknown, problem=problem)
+    async with desk.run():
+        await eventually(lambda: desk.released)
+    ((settled,),) = desk.ledger.settled
+    assert (settled.code, settled.outcome) == (ErrorCode.INTERNAL, Outcome.UNKNOWN)
+    assert (settled.held_nano, settled.input_nano) == (900, 300)
+    assert settled.usage is not None
+    assert settled.usage.outcome == "unknown"
+
+
+async def test_what_cannot_even_be_refused_is_let_go_and_holds_up_nobody() -> None:
+    desk = Desk()
+    bad, good = desk.calling(2)
+
+    def check(name: str, batch: Sequence[Settlement]) -> None:
+        if name == "settle" and any(s.row == bad.job.row for s in batch):
+            error = asyncpg.PostgresError("no")
+            error.sqlstate = "23514"
+            raise error
+
+    desk.ledger.before = check
+    desk.succeed(bad)
+    desk.succeed(good)
+    async with desk.run():
+        await eventually(lambda: len(desk.released) == 2)
+    assert set(desk.results()) == {str(good.id)}
+
+
+async def test_a_missing_partition_and_an_outage_are_waited_for() -> None:
+    desk = Desk()
+    missing = asyncpg.PostgresError('no partition of relation "responses" found for row')
+    missing.sqlstate = "23514"
+    troubles: list[Exception] = [missing, ConnectionResetError(), TimeoutError()]
+
+    def fail(name: str, _batch: object) -> None:
+        if troubles:
+            raise troubles.pop(0)
+
+    desk.ledger.before = fail
+    (called,) = desk.calling()
+    desk.succeed(called)
+    async with desk.run():
+        await eventually(lambda: desk.released)
+    assert [r.job.state for r in desk.results().values()] == ["succeeded"]
+
+
+def early(desk: Desk, called: Flight) -> None:
+    called.answered = True
+    desk.step.end(
+        called,
+        State.CANCELLED,
+        report=report(outcome=Outcome.READ_ON, money="unknown", status=None, body=None),
+        problem=Problem(code=ErrorCode.CANCELLED, message="cancelled"),
+        read_on=True,
+    )
+
+
+LATE = report(outcome=Outcome.CANCELLED)
+
+
+@pytest.mark.parametrize("report_first", [True, False])
+async def test_an_early_answer_is_durable_before_its_late_report_whichever_came_first(
+    report_first: bool,
+) -> None:
+    desk = Desk()
+    (called,) = desk.calling()
+    early(desk, called)
+    if report_first:
+        desk.step.read(called, LATE)
+        assert len(desk.step) == 1
+    async with desk.run():
+        await eventually(lambda: called.answer_durable)
+        if not report_first:
+            assert desk.released == []
+            desk.step.read(called, LATE)
+        await eventually(lambda: desk.released == [called])
+    first, second = (batch[0] for batch in desk.ledger.settled)
+    assert (first.state, first.outcome, first.usage) == (State.CANCELLED, Outcome.READ_ON, None)
+    assert first.held_nano is None
+    assert (second.state, second.outcome, second.result) == (None, Outcome.CANCELLED, None)
+    assert second.usage is not None
+    assert (second.usage.outcome, second.usage.cost_nano) == ("cancelled", 15)
+    assert len(desk.results()) == 1
+
+
+async def test_a_retry_publishes_its_usage_alone() -> None:
+    desk = Desk()
+    (called,) = desk.calling()
+    unknown = report(outcome=Outcome.UNKNOWN, money="unknown", status=None, body=None)
+    desk.step.retry(called, unknown, run_at=1_795_435_260.0)
+    async with desk.run():
+        await eventually(lambda: desk.released)
+    ((settled,),) = desk.ledger.settled
+    assert (settled.state, settled.run_at, settled.result) == (
+        State.RETRY_WAIT,
+        1_795_435_260.0,
+        None,
+    )
+    ((message,),) = [d.messages for d in desk.paper.due]
+    assert orjson.loads(message.value or b"")["cost_usd"] == "0.000000000"
+
+
+async def test_realtime_is_not_settled_behind_a_patient_batch() -> None:
+    desk = Desk()
+    (bulk,) = desk.calling(job_class=JobClass.BULK)
+    (urgent,) = desk.calling(job_class=JobClass.REALTIME)
+    desk.succeed(bulk)
+    desk.step.refuse(urgent, State.EXPIRED, ErrorCode.DEADLINE_EXCEEDED, "late")
+    async with desk.run():
+        await eventually(lambda: len(desk.released) == 2)
+    assert desk.released == [urgent, bulk]
+    kinds = [d.id // 1_000 for d in desk.paper.due]
+    assert kinds[0] == RESULT
