@@ -6,18 +6,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 from zlib import crc32
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
 from sluice_core.publishing.model import Message
 
 METADATA_PATIENCE_S = 60.0
 """How long messages of a topic that nobody knows are kept waiting for it."""
 PARTITIONS_FRESH_S = 30.0
+_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
+"""Answers that say for certain that the broker wrote nothing of a batch."""
 
 Done = Callable[[str | None], None]
 """Called once per message: with None when the broker has it, else with why it does not."""
@@ -126,8 +134,28 @@ class Sender:
             except (KafkaError, AssertionError, ValueError) as exc:
                 _tell(waiting, repr(exc))
             else:
-                future.add_done_callback(lambda sent, waiting=waiting: _sent(waiting, sent))
+                future.add_done_callback(partial(self._sent, place, waiting))
         del self._queues[place]
+
+    def _sent(
+        self, place: tuple[str, int], waiting: list[Done], sent: "asyncio.Future[Any]"
+    ) -> None:
+        if sent.cancelled():
+            return
+        error = sent.exception()
+        if isinstance(error, _REFUSALS):
+            self._step_back(place, len(waiting))
+        _tell(waiting, None if error is None else repr(error))
+
+    def _step_back(self, place: tuple[str, int], count: int) -> None:
+        """Take a refused batch's numbers back, before the partition's next batch is numbered.
+
+        aiokafka 0.14 leaves them counted: the broker then finds a gap and refuses whatever follows, for ever.
+        There is one batch in flight per partition, and this runs before the sender comes to the next.
+        """
+        manager = self._producer._txn_manager
+        if manager is not None:
+            manager.increment_sequence_number(TopicPartition(*place), -count)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -148,13 +176,6 @@ def _fill(batch: _Batch, queue: deque[tuple[Message, Done]]) -> list[Done]:
         queue.popleft()
         waiting.append(done)
     return waiting
-
-
-def _sent(waiting: list[Done], sent: "asyncio.Future[Any]") -> None:
-    if sent.cancelled():
-        return
-    error = sent.exception()
-    _tell(waiting, None if error is None else repr(error))
 
 
 def _tell(waiting: list[Done], problem: str | None) -> None:
