@@ -9,6 +9,8 @@ import orjson
 import pytest
 from tests.unit.worker.worker_world import (
     ORIGIN,
+    RESULT_ID,
+    USAGE_ID,
     MemoryLedger,
     MemoryOutbox,
     Paper,
@@ -19,7 +21,7 @@ from tests.waiting import eventually
 
 from sluice_core.jobs.model import Outcome, State
 from sluice_core.jobs.writes import Settled, Settlement
-from sluice_core.publishing.repository import DUPLICATE, RESULT
+from sluice_core.publishing.repository import DUPLICATE
 from sluice_core.settlement.model import Priced, Problem, Report
 from sluice_core.usage.model import Usage
 from sluice_schemas.classes import JobClass
@@ -63,6 +65,8 @@ class Desk:
             self.outbox,  # type: ignore[arg-type]
             self.paper,  # type: ignore[arg-type]
             ORIGIN,
+            RESULT_ID,
+            USAGE_ID,
             released=self.released.append,
         )
 
@@ -115,7 +119,7 @@ async def test_result_and_usage_go_out_with_what_was_settled() -> None:
     assert [len(batch) for batch in desk.ledger.settled] == [3]
     assert set(desk.results()) == {str(f.id) for f in flights}
     usage = [d for d in desk.paper.due if d.messages[0].topic == "llm.usage.v1"]
-    assert sorted(d.id for d in usage) == sorted(2_000 + f.job.row for f in flights)
+    assert sorted(d.id for d in usage) == sorted(USAGE_ID + f.job.row for f in flights)
     results = [d for d in desk.paper.due if d not in usage]
     assert {d.job for d in results} == {f.job.row for f in flights}
 
@@ -305,5 +309,4 @@ async def test_realtime_is_not_settled_behind_a_patient_batch() -> None:
     async with desk.run():
         await eventually(lambda: len(desk.released) == 2)
     assert desk.released == [urgent, bulk]
-    kinds = [d.id // 1_000 for d in desk.paper.due]
-    assert kinds[0] == RESULT
+    assert desk.paper.due[0].id == RESULT_ID + urgent.job.row

@@ -21,6 +21,8 @@ from sluice_worker.flight import Flight
 
 ORIGIN = Origin(cell="main", topics=Topics(), record_bytes=64 * 1024)
 DAY = date(2026, 11, 23)
+RESULT_ID, USAGE_ID = 1_000_000_000, 2_000_000_000
+"""What the outbox rows of a job add to its own row's number."""
 _numbers = iter(range(1, 1_000_000))
 
 
@@ -175,9 +177,9 @@ class MemoryLedger:
                 self.rows[s.row] = (s.state, s.attempt)
             verdicts.append(Settle.SETTLED)
             if s.result is not None:
-                events.append((1_000 + s.row, RESULT, s.row))
+                events.append((RESULT_ID + s.row, RESULT, s.row))
             if s.usage is not None:
-                events.append((2_000 + s.row, USAGE, s.row))
+                events.append((USAGE_ID + s.row, USAGE, s.row))
         self.after("settle", settlements)
         return Settled(verdicts=verdicts, events=events, recorded_at=1_795_435_200.5)
 

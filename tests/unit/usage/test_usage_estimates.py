@@ -1,0 +1,65 @@
+"""Usage where nobody reported it, and counters of providers that report nonsense."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice_core.usage.policy import MEDIUM_TOKENS, count, estimate, estimate_input, part
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [(7, 7), (7.9, 7), (0, 0), (-1, 0), (True, 0), ("7", 0), (None, 0), (float("nan"), 0), ([], 0)],
+)
+def test_a_counter_is_a_whole_number_or_nothing(value: object, read: int) -> None:
+    assert count({"tokens": value}, "tokens") == read
+
+
+def test_what_is_absent_counts_nothing() -> None:
+    assert count(None, "tokens") == 0
+    assert count({}, "tokens") == 0
+    assert part({"details": {"a": 1}}, "details") == {"a": 1}
+    assert part({"details": 5}, "details") == {}
+    assert part({}, "details") == {}
+
+
+def chat(content: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": content}]}
+
+
+def test_text_counts_by_its_bytes() -> None:
+    nothing = estimate_input(chat(""))
+    assert estimate_input(chat("x" * 400)) == nothing + 100
+    assert estimate_input(chat("漢" * 400)) == nothing + 300
+    assert estimate_input({"input": ["x" * 40, "y" * 40]}) == 20
+
+
+def test_media_count_flat_whatever_their_data() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+    words = {"type": "text", "text": "what is this"}
+    assert MEDIUM_TOKENS <= estimate_input(chat([words, image])) < MEDIUM_TOKENS + 50
+    assert estimate_input(chat([image, image])) >= 2 * MEDIUM_TOKENS
+
+
+def test_token_ids_count_one_each() -> None:
+    assert estimate_input({"input": list(range(1_000))}) == 1_000
+    assert estimate_input({"input": [[1, 2], [3]]}) == 3
+
+
+@given(
+    content=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4)
+        ),
+        max_leaves=20,
+    ),
+    output_bytes=st.integers(0, 10**8),
+)
+def test_no_estimate_looks_free_whatever_was_asked(content: Any, output_bytes: int) -> None:
+    usage = estimate(chat(content), output_bytes=output_bytes)
+    assert usage.input_tokens >= 1
+    assert usage.output_tokens >= max(1, output_bytes // 4)
+    assert usage.cache_read_tokens == usage.reasoning_tokens == 0
