@@ -65,8 +65,6 @@ class Desk:
             self.outbox,  # type: ignore[arg-type]
             self.paper,  # type: ignore[arg-type]
             ORIGIN,
-            RESULT_ID,
-            USAGE_ID,
             released=self.released.append,
         )
 
