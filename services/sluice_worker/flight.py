@@ -8,6 +8,7 @@ from uuid import UUID
 from sluice_core.intake.model import Requester
 from sluice_core.jobs.model import Job
 from sluice_core.settlement.model import Report
+from sluice_schemas.classes import JobClass
 from sluice_worker.route import Route
 
 
@@ -39,7 +40,7 @@ class Flight:
     @property
     def realtime(self) -> bool:
         """Whether somebody waits for this job: it goes in the small, prompt batches."""
-        return self.job.facts.job_class == 0
+        return self.job.facts.job_class is JobClass.REALTIME
 
     @property
     def id(self) -> UUID:

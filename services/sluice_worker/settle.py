@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 import structlog
@@ -160,7 +160,8 @@ class SettleStep:
         _log.error("settle.poison", job_id=str(item.flight.id))
         settlement = item.settlement
         if settlement.code == ErrorCode.INTERNAL:
-            self._released(item.flight)  # the reaper will judge what cannot even be refused
+            # Its row stays as it is until this worker ends; then the keeper judges it.
+            self._released(item.flight)
             return
         await self._write([_Item(item.flight, _unstorable(item))])
 
@@ -219,29 +220,23 @@ class SettleStep:
 
 
 def _unstorable(item: _Item) -> Settlement:
-    """The same end without what could not be stored: its answer. Its money stays what it was."""
-    problem = Problem(code=ErrorCode.INTERNAL, message="the answer could not be stored")
+    """The same end without what a provider can put in that the ledger cannot store.
+
+    The answer and the provider's own id go; tokens, cost and held money stay what they were. An attempt whose
+    job was answered before ends as it would have.
+    """
+    settlement, usage = item.settlement, item.settlement.usage
+    if usage is not None:
+        usage = replace(usage, provider_request_id=None, tags="{}", meters="[]")
+    bare = replace(settlement, code=ErrorCode.INTERNAL, provider_request_id=None, usage=usage)
+    if settlement.state is None or not settlement.state.terminal:
+        return bare
     plain = ending(
         item.flight.job,
         state=State.FAILED,
         custom_id=item.flight.requester.custom_id,
         now=round(time.time(), 6),
         ce_id=uuid7(),
-        problem=problem,
+        problem=Problem(code=ErrorCode.INTERNAL, message="the answer could not be stored"),
     )
-    settlement = item.settlement
-    return Settlement(
-        row=plain.row,
-        id=plain.id,
-        day=plain.day,
-        attempt=plain.attempt,
-        state=State.FAILED,
-        outcome=settlement.outcome,
-        code=ErrorCode.INTERNAL,
-        status=settlement.status,
-        usage=settlement.usage,
-        held_nano=settlement.held_nano,
-        input_nano=settlement.input_nano,
-        ce_id=plain.ce_id,
-        result=plain.result,
-    )
+    return replace(bare, state=State.FAILED, ce_id=plain.ce_id, result=plain.result)
