@@ -21,11 +21,13 @@ class Dispatcher:
         slots: int,
         start: Callable[[Flight], None],
         expire: Callable[[Flight], None],
+        may_start: Callable[[], bool] = lambda: True,
         shares: Shares | None = None,
     ) -> None:
         self._slots = slots
         self._start = start
         self._expire = expire
+        self._may_start = may_start
         self._shares = shares or Shares()
         self._heaps: dict[JobClass, list[tuple[float, int, Flight]]] = {c: [] for c in JobClass}
         self._running = dict.fromkeys(JobClass, 0)
@@ -68,7 +70,7 @@ class Dispatcher:
 
     def fill(self) -> None:
         """Start waiting flights while slots allow; those past due end instead."""
-        while not self.held_back:
+        while not self.held_back and self._may_start():
             job_class = next_class(
                 self._waiting,
                 self._running,

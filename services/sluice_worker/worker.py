@@ -68,6 +68,8 @@ class Worker:
         self._policy = IntakePolicy.from_config(config, cluster_id=cluster_id)
         self._keys = keys
         self.stopping = False
+        self._lease_s = config.worker.owned_lease
+        self._last_beat = time.monotonic()
         self.holdings = Holdings()
         self.publisher = publisher
         self.jobs = JobRepository(database, incarnation)
@@ -90,7 +92,10 @@ class Worker:
             lost=self._lost,
         )
         self.dispatcher = Dispatcher(
-            slots=config.worker.concurrency, start=self.begin.add, expire=self._expired
+            slots=config.worker.concurrency,
+            start=self.begin.add,
+            expire=self._expired,
+            may_start=self._trusted,
         )
         self.claimer = Claimer(
             self.jobs,
@@ -142,6 +147,7 @@ class Worker:
 
     async def beat(self, beat: Beat) -> None:
         """What a heartbeat brought: cancels of held jobs, and changed keys."""
+        self._last_beat = time.monotonic()
         await self._keys.refresh(beat.keys_version)
         for row in beat.cancels:
             flight = self.holdings.get(row)
@@ -175,7 +181,7 @@ class Worker:
 
     def _starts_here(self, job_class: JobClass, lane: int) -> bool:
         """Whether a fresh job starts owned: somebody waits for it, or nothing waits before it and a slot is free."""
-        if self.stopping:
+        if self.stopping or not self._trusted():
             return False
         room = self.dispatcher.room(job_class)
         if job_class is JobClass.REALTIME:
@@ -187,7 +193,14 @@ class Worker:
         return self.dispatcher.held_back
 
     def _may_claim(self) -> bool:
-        return not self.stopping and not self.dispatcher.held_back
+        return not self.stopping and not self.dispatcher.held_back and self._trusted()
+
+    def _trusted(self) -> bool:
+        """Whether others may still take this process for alive.
+
+        After a freeze nothing starts before a beat has told whether it was declared dead meanwhile.
+        """
+        return time.monotonic() - self._last_beat < self._lease_s
 
     def _hold(self, flights: list[Flight]) -> None:
         for flight in flights:
