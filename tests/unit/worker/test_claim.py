@@ -15,7 +15,6 @@ from sluice_worker.dispatch import Dispatcher
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
 
-NOW = time.time()
 HEAD = (0.0, 0)
 
 
@@ -58,7 +57,7 @@ class Counter:
 
 
 def parked(number: int, due_in: float, **given: object) -> Job:
-    return replace(job(lane=number), due_at=NOW + due_in, **given)
+    return replace(job(lane=number), due_at=time.time() + due_in, **given)
 
 
 async def test_a_cursor_moves_past_what_it_gave_and_the_backlog_is_known() -> None:

@@ -10,8 +10,6 @@ from sluice_schemas.classes import JobClass
 from sluice_worker.dispatch import MAX_HELD_BYTES, Dispatcher
 from sluice_worker.flight import Flight
 
-NOW = time.time()
-
 
 @dataclass
 class Floor:
@@ -28,9 +26,10 @@ class Floor:
 
 
 def test_the_earliest_due_starts_first_then_the_first_to_arrive() -> None:
+    now = time.time()
     floor = Floor()
     floor.dispatcher.held_back = True
-    due = [NOW + 300, NOW + 100, NOW + 200, NOW + 100]
+    due = [now + 300, now + 100, now + 200, now + 100]
     flights = [flight(due_at=at) for at in due]
     floor.dispatcher.add(flights)
     floor.dispatcher.held_back = False
@@ -41,8 +40,9 @@ def test_the_earliest_due_starts_first_then_the_first_to_arrive() -> None:
 
 
 def test_past_due_and_cancelled_flights_end_and_take_no_slot() -> None:
+    now = time.time()
     floor = Floor()
-    late, cancelled, fresh = flight(due_at=NOW - 1), flight(), flight()
+    late, cancelled, fresh = flight(due_at=now - 1), flight(), flight()
     cancelled.cancelled = True
     floor.dispatcher.add([late, cancelled, fresh])
     assert floor.started == [fresh]
@@ -52,19 +52,21 @@ def test_past_due_and_cancelled_flights_end_and_take_no_slot() -> None:
 
 
 def test_waiting_flights_end_when_their_time_comes() -> None:
+    now = time.time()
     floor = Floor()
-    busy, soon, later = flight(), flight(due_at=NOW + 10), flight(due_at=NOW + 20)
+    busy, soon, later = flight(), flight(due_at=now + 10), flight(due_at=now + 20)
     floor.dispatcher.add([busy])
     floor.dispatcher.add([later, soon])
-    floor.dispatcher.expire_due(NOW + 15)
+    floor.dispatcher.expire_due(now + 15)
     assert floor.ended == [soon]
     assert floor.dispatcher.waiting(JobClass.STANDARD) == 1
 
 
 def test_a_waiting_flight_is_taken_out_once_and_the_order_of_the_rest_stands() -> None:
+    now = time.time()
     floor = Floor()
     floor.dispatcher.held_back = True
-    flights = [flight(due_at=NOW + 100 + step) for step in (5, 1, 4, 2, 3, 6)]
+    flights = [flight(due_at=now + 100 + step) for step in (5, 1, 4, 2, 3, 6)]
     floor.dispatcher.add(flights)
     assert floor.dispatcher.take_out(flights[1])
     assert not floor.dispatcher.take_out(flights[1])
