@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +19,12 @@ from sluice_schemas.identity import DEFAULT_URL
 from sluice_schemas.jobs import OPERATIONS, bounded
 
 _REGISTRY_PREFIX_BYTES: Final = 5
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}[\s,\]}]")
+"""What an integer beyond 64 bits ends with; most values have nothing like it and are read once."""
+_LONGEST_INTEGER: Final = 20
+"""Characters of the longest integers that fit 64 bits, with their sign."""
+_CHANGED: Final = object()
+"""Stands for a body that would not reach a provider as it was written."""
 
 _ENVELOPE: Final[dict[str, str]] = {
     "specversion": names.CE_SPECVERSION,
@@ -54,14 +62,38 @@ def read_value(value: bytes | None) -> dict[str, Any]:
     return _object(value, "the value")
 
 
-def _object(text: bytes | str, what: str) -> dict[str, Any]:
+def _object(text: bytes, what: str) -> dict[str, Any]:
     try:
         decoded = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise invalid(f"{what} is not JSON: {exc.msg}") from None
     if type(decoded) is not dict:
         raise invalid(f"{what} is not a JSON object")
+    if _LONG_NUMBER.search(text) is not None:
+        _mark_changed(text, decoded, what)
     return decoded
+
+
+def _mark_changed(text: bytes, decoded: dict[str, Any], what: str) -> None:
+    """Put `_CHANGED` for a body with integers beyond 64 bits, which the fast decoder makes floats of.
+
+    The body is told of later, once it is known where replies go.
+    """
+    try:
+        exact = json.loads(text.decode(), parse_int=_integer)
+        for holder, written in ((decoded, exact), (decoded.get("data"), exact.get("data"))):
+            if type(holder) is dict and holder.get("body") != written.get("body"):
+                holder["body"] = _CHANGED
+    except RecursionError:
+        raise invalid(f"{what} is nested too deeply") from None
+
+
+def _integer(text: str) -> int | None:
+    """The integer, None where it is beyond 64 bits; a long text is not even read."""
+    if len(text) > _LONGEST_INTEGER:
+        return None
+    number = int(text)
+    return number if -(2**63) <= number < 2**64 else None
 
 
 def open_envelope(
@@ -130,6 +162,8 @@ def check_url(job: dict[str, Any]) -> str:
 def check_model(job: dict[str, Any]) -> str:
     """The model that a job's body names."""
     body = job.get("body")
+    if body is _CHANGED:
+        raise invalid("body has an integer beyond 64 bits, which is not carried", "body")
     if type(body) is not dict:
         raise invalid("body must be an object", "body")
     model = check_text(body.get("model"), "body.model")

@@ -1,5 +1,7 @@
 """What a job may say: its value, options, deadlines, attribution, identity."""
 
+import json
+from base64 import b64encode
 from uuid import UUID
 
 import orjson
@@ -92,6 +94,70 @@ def test_every_option() -> None:
     assert made.run_id == "r"
     assert (made.requester.custom_id, made.requester.reply_only) == ("row-17", True)
     assert made.warnings == ("unknown option: colour",)
+
+
+def _seeded(seed: str) -> bytes:
+    return (
+        b'{"custom_id": "c", "body": {"model": "fast", "messages": [{}], "seed": %b}}'
+        % seed.encode()
+    )
+
+
+def _enveloped(seed: str) -> bytes:
+    return (
+        b'{"specversion": "1.0", "id": "e", "source": "/s", "type": "t", "replyto": "my.replies", "data": %b}'
+        % (_seeded(seed))
+    )
+
+
+STRUCTURED = {"content-type": "application/cloudevents+json"}
+
+
+@pytest.mark.parametrize(
+    "seed",
+    ["123456789012345678901234567890", "18446744073709551616", "-9223372036854775809", "1" * 300,
+     "[[10000000000000000000000 ]]", '{"a": 100000000000000000000}'],
+)  # fmt: skip
+def test_an_integer_beyond_64_bits_is_refused_and_not_rounded(seed: str) -> None:
+    packed = orjson.dumps(
+        {"specversion": "1.0", "id": "e", "source": "/s", "type": "t"}
+        | {"data_base64": b64encode(_seeded(seed)).decode(), "replyto": "my.replies"}
+    )
+    for given_record in (
+        record(_seeded(seed), {"reply_to": "my.replies"}),
+        record(_enveloped(seed), STRUCTURED),
+        record(packed, STRUCTURED),
+    ):
+        verdict = rejected(given_record)
+        assert (verdict.code, verdict.param) == ("invalid_record", "body")
+        assert "beyond 64 bits" in verdict.message
+        assert (verdict.requester.custom_id, verdict.requester.reply_to) == ("c", "my.replies")
+
+
+@pytest.mark.parametrize(
+    "seed",
+    ["18446744073709551615", "-9223372036854775808", '"123456789012345678901234567890"', '"a 12345678901234567890123, b"',
+     "0.1234567890123456789012345", "12345678901234567890123e3", "-0"],
+)  # fmt: skip
+def test_other_long_numbers_pass(seed: str) -> None:
+    for given_record in (record(_seeded(seed)), record(_enveloped(seed), STRUCTURED)):
+        assert orjson.loads(job(given_record).body)["seed"] == json.loads(seed)
+
+
+def test_long_integers_elsewhere_are_no_fault_of_the_body() -> None:
+    long = b"100000000000000000000"
+    value = b'{"x": %b, "options": {"timeout_s": %b}, "body": %b}' % (
+        long,
+        long,
+        orjson.dumps(BODY),
+    )
+    assert orjson.loads(job(record(value)).body) == BODY
+    deep = b'{"body": {"x": %b%b%b}, "y": 1000000000000000000000}' % (
+        b"[" * 1000,
+        b"1",
+        b"]" * 1000,
+    )
+    assert rejected(record(deep)).code == "invalid_record"
 
 
 @pytest.mark.parametrize(
