@@ -55,7 +55,8 @@ def list_letters(
         )
         for letter in found
     ]
-    print_table("Dead letters", [Column(title=title) for title in titles], rows)
+    columns = [Column(title=title, whole=title == "place") for title in titles]
+    print_table("Dead letters", columns, rows)
 
 
 @app.command()

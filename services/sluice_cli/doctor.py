@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sluice_cli.output import Json, print_json, say
+from sluice_cli.output import Json, lay_out, print_json, say
 
 if TYPE_CHECKING:
     from sluice_core.health.model import Finding
@@ -45,7 +45,6 @@ def doctor(json_output: Json = False) -> None:
 
 
 def _print(found: "list[Finding]") -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -56,7 +55,10 @@ def _print(found: "list[Finding]") -> None:
         cells = (finding.check, finding.message, finding.advice)
         check, message, advice = (escape(cell) for cell in cells)
         table.add_row(check, _MARKS[finding.level], message, advice)
-    Console().print(table)
+    if not lay_out(table):
+        for finding in found:
+            advice = f"; {finding.advice}" if finding.advice else ""
+            say(f"{finding.level:<8} {finding.check}: {finding.message}{advice}")
 
 
 async def examine(given: "Settings") -> "list[Finding]":

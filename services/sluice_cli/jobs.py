@@ -180,7 +180,7 @@ def list_jobs(
         return
     titles = tuple(_line(found[0])) if found else ()
     rows = [tuple(_line(summary).values()) for summary in found]
-    print_table("Jobs", [Column(title=title) for title in titles], rows)
+    print_table("Jobs", [Column(title=title, whole=title == "id") for title in titles], rows)
 
 
 def _filter(

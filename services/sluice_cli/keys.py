@@ -80,7 +80,7 @@ def list_keys(json_output: Json = False) -> None:
         )
         for key in found
     ]
-    print_table("Keys", [Column(title=title) for title in titles], rows)
+    print_table("Keys", [Column(title=title, whole=title == "id") for title in titles], rows)
 
 
 @app.command()

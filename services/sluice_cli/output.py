@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -16,6 +16,10 @@ import typer
 from sluice_platform.errors import StartupError
 from sluice_schemas.times import format_time
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_WIDEST: Final = 100_000
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -25,10 +29,11 @@ class Refused(StartupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table. `right`: numbers, aligned by their last digit."""
+    """A column of a table. `right`: numbers, aligned by their last digit. `whole`: ids, never broken."""
 
     title: str
     right: bool = False
+    whole: bool = False
 
 
 def group(text: str) -> typer.Typer:
@@ -73,21 +78,51 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; an empty one says so in a line."""
-    from rich.console import Console
+    """Print a table; an empty one says so in a line.
+
+    In a pipe it is as wide as it needs. In a terminal too narrow for it without breaking ids, every
+    row is a block of lines, a column each.
+    """
+    if not rows:
+        say(f"{title}: none")
+        return
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    if not rows:
-        console.print(f"{title}: none")
-        return
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
     for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            overflow="fold",
+            no_wrap=column.right or column.whole,
+        )
     for row in rows:
         table.add_row(*(escape(cell(value)) for value in row))
+    if not lay_out(table):
+        say(f"{title}\n" + "\n\n".join(block(columns, row) for row in rows))
+
+
+def lay_out(table: "Table") -> bool:
+    """Print a table of rich, whole lines where standard output is no terminal; false: too narrow."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console()
+    needed = Measurement.get(console, console.options.update_width(_WIDEST), table)
+    if not console.is_terminal:
+        console.width = max(needed.maximum, len(str(table.title or "")))
+    elif needed.minimum > console.width:
+        return False
     console.print(table)
+    return True
+
+
+def block(columns: Sequence[Column], row: Sequence[Any]) -> str:
+    """A row as lines of `title  value`."""
+    wide = max(len(column.title) for column in columns)
+    pairs = zip(columns, row, strict=True)
+    return "\n".join(f"  {column.title:<{wide}}  {cell(value)}" for column, value in pairs)
 
 
 def cell(value: Any) -> str:

@@ -45,7 +45,10 @@ def list_runs(
         print_json(found)
         return
     columns = [
-        *(Column(title=title) for title in ("tenant", "run", "created", "completed")),
+        *(
+            Column(title=title, whole=title == "run")
+            for title in ("tenant", "run", "created", "completed")
+        ),
         *(Column(title=title, right=True) for title in (*_COUNTS, "cost, USD")),
     ]
     rows = [

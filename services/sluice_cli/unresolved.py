@@ -32,7 +32,8 @@ def list_unresolved(
         print_json(found)
         return
     columns = [
-        *(Column(title=title) for title in ("id", "job", "attempt", "tenant", "account", "model")),
+        *(Column(title=title, whole=True) for title in ("id", "job")),
+        *(Column(title=title) for title in ("attempt", "tenant", "account", "model")),
         Column(title="held, USD", right=True),
         *(Column(title=title) for title in ("since", "age", "provider's request id")),
     ]
