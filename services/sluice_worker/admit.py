@@ -46,7 +46,7 @@ class AdmitStep:
         origin: Origin,
         *,
         pool_of: Callable[[str], str],
-        starts_here: Callable[[JobClass, int], bool],
+        starts_here: Callable[[JobClass, str, int], bool],
         parked: Callable[[int, JobClass], None],
         hold: Callable[[list[Flight]], None],
         cluster_id: str,
@@ -149,9 +149,10 @@ class AdmitStep:
 
     async def _row(self, verdict: NewJob | Rejection) -> Row:
         model = verdict.model or ""
+        pool = self._pool_of(model)
         lane = await self._names.lane(
             verdict.job_class,
-            self._pool_of(model),
+            pool,
             verdict.tenant,
             verdict.project or UNALLOCATED,
             model,
@@ -160,7 +161,7 @@ class AdmitStep:
         user = verdict.user and await self._names.pseudonym(verdict.tenant, verdict.user)
         if isinstance(verdict, Rejection):
             return Row(verdict, rejection_entry(verdict, lane, run or None, user or None))
-        starts = self._starts_here(verdict.job_class, lane)
+        starts = self._starts_here(verdict.job_class, pool, lane)
         state = State.OWNED if starts else State.PARKED
         return Row(verdict, job_entry(verdict, lane, run or None, user or None, state))
 

@@ -1,11 +1,12 @@
 """The step that takes cancels: the ledger's flag first, then whatever of it this worker can end at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from sluice_core.intake.model import Cancel, DeadLetter, Record, Rejection, Verdict
+from sluice_core.intake.model import Cancel, DeadLetter, Record, Rejection
 from sluice_core.jobs.repository import JobRepository
 from sluice_worker.admit import AdmitStep
 from sluice_worker.claim import Claimer
+from sluice_worker.reading import Reader
 
 ENDING_BATCH = 200
 
@@ -18,16 +19,16 @@ class ControlStep:
         jobs: JobRepository,
         admit: AdmitStep,
         claimer: Claimer,
-        read: Callable[[Record], Verdict],
+        reader: Reader,
     ) -> None:
         self._jobs = jobs
         self._admit = admit
         self._claimer = claimer
-        self._read = read
+        self._reader = reader
 
     async def take(self, records: Sequence[Record]) -> None:
         """Make a batch of control records durable."""
-        verdicts = [self._read(record) for record in records]
+        verdicts = await self._reader.read(records)
         wishes = [(v.tenant, v.job_id, v.run_id) for v in verdicts if isinstance(v, Cancel)]
         refused = [v for v in verdicts if isinstance(v, DeadLetter | Rejection)]
         if refused:

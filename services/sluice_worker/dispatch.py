@@ -35,6 +35,7 @@ class Dispatcher:
         self._arrivals = 0
         self._bytes = 0
         self._bulk = 1.0
+        self._filling = False
         self.held_back = False
 
     @property
@@ -69,7 +70,19 @@ class Dispatcher:
         self.fill()
 
     def fill(self) -> None:
-        """Start waiting flights while slots allow; those past due end instead."""
+        """Start waiting flights while slots allow; those past due end instead.
+
+        A flight that is refused as it starts gives its slot back from within: the loop that runs goes on with it.
+        """
+        if self._filling:
+            return
+        self._filling = True
+        try:
+            self._fill()
+        finally:
+            self._filling = False
+
+    def _fill(self) -> None:
         while not self.held_back and self._may_start():
             job_class = next_class(
                 self._waiting,

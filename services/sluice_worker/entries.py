@@ -13,6 +13,9 @@ from sluice_schemas.errors import ErrorCode
 from sluice_schemas.identity import rejection_event_id
 from sluice_worker.flight import Flight
 
+ADMISSION_S = 0.5
+"""What admission itself may take: it is no wait for a slot, so `max_wait_s: 0` starts where one is free."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -70,7 +73,7 @@ def job_entry(job: NewJob, lane: int, run: int | None, user_id: str | None, stat
     """A job's row, asked for in `state`; its `max_wait_s` runs from now."""
     due = job.deadline
     if job.max_wait_s is not None:
-        due = min(due, time.time() + job.max_wait_s)
+        due = min(due, time.time() + job.max_wait_s + ADMISSION_S)
     return Entry(
         id=job.id,
         record_id=job.record_id,

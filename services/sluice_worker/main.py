@@ -4,7 +4,8 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import asyncpg
 import structlog
 from faststream.kafka import KafkaBroker
 
-from sluice_core.config.load import load_config
+from sluice_core.config.load import load_for_pool
 from sluice_core.config.model import Config
 from sluice_core.jobs.parked import ParkedRepository
 from sluice_core.keys.repository import KeyRepository
@@ -27,15 +28,16 @@ from sluice_core.publishing.service import Publisher
 from sluice_core.upkeep.repository import UpkeepRepository
 from sluice_platform import crash
 from sluice_platform.db import DATABASE_ERRORS, connect_pool, wait_for_database
+from sluice_platform.errors import StartupError
 from sluice_platform.health import serve_health
-from sluice_platform.kafka import cluster_id, consumer_broker, producer, wait_for_kafka
+from sluice_platform.kafka import admin, cluster_id, consumer_broker, producer, wait_for_kafka
 from sluice_platform.lifecycle import TaskSet, calm_collector
 from sluice_platform.settings import Settings
 from sluice_providers.http import Transport
 from sluice_schemas.classes import JobClass
 from sluice_schemas.topics import DEAD_LETTER_OVERHEAD_BYTES, Topics, control_group, group_of
 from sluice_worker.backlog import Backlog
-from sluice_worker.intake import Subscription, Take
+from sluice_worker.intake import Subscription
 from sluice_worker.worker import Worker
 
 STARTUP_PATIENCE_S = 60.0
@@ -54,7 +56,7 @@ class WorkerOptions:
 
 async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -> int:
     """Serve until `stop` is set; the exit status. Raises StartupError where it cannot start."""
-    config = load_config(settings.need_config())
+    config = load_for_pool(settings.need_config(), options.pool, os.environ)
     crash.arm(settings.crash_plan())
     await wait_for_database(settings.need_database(), STARTUP_PATIENCE_S)
     await wait_for_kafka(settings, STARTUP_PATIENCE_S)
@@ -65,7 +67,8 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
         await check_migrations(database)
         # The keeper's duty; a worker that starts after it was away for long does it too.
         await UpkeepRepository(database, incarnation).ensure_partitions()
-        keys = Keys(KeyRepository(database), _master_key(settings))
+        await _wait_for_topics(settings, config, options, stop)
+        keys = await _keys(settings, database)
         # Reading the price catalogue takes about a second of the loop: before anybody counts our beats.
         prices = PriceBook()
         presence = PresenceRepository(database)
@@ -145,8 +148,49 @@ async def _pool(settings: Settings, name: str) -> asyncpg.Pool:
     )
 
 
-def _master_key(settings: Settings) -> bytes | None:
-    return None if settings.master_key is None else settings.need_master_key()
+async def _keys(settings: Settings, database: asyncpg.Pool) -> Keys:
+    repository = KeyRepository(database)
+    if settings.master_key is None and await repository.any_usable():
+        raise StartupError(
+            "there are API keys, and SLUICE_MASTER_KEY is not set: "
+            "write the 64 hexadecimal digits they were created under"
+        )
+    master_key = None if settings.master_key is None else settings.need_master_key()
+    return Keys(repository, master_key)
+
+
+async def _wait_for_topics(
+    settings: Settings, config: Config, options: WorkerOptions, stop: asyncio.Event
+) -> None:
+    """Return once the topics to be read exist; StartupError after a bounded wait that says what is missing."""
+    wanted = {name for names, _ in _groups(config, options) for name in names}
+    deadline = time.monotonic() + STARTUP_PATIENCE_S
+    client = admin(settings)
+    await client.start()
+    try:
+        while missing := sorted(wanted - set(await client.list_topics())):
+            names = ", ".join(missing)
+            if time.monotonic() > deadline or stop.is_set():
+                raise StartupError(f"no such topics: {names}. Run `sluice topics create`.")
+            _log.warning(
+                "worker.waiting_for_topics", topics=names, hint="run `sluice topics create`"
+            )
+            await asyncio.sleep(2.0)
+    finally:
+        await client.close()
+
+
+def _groups(config: Config, options: WorkerOptions) -> list[tuple[list[str], JobClass | None]]:
+    """The topics of each group that this worker reads; None stands for control."""
+    topics, extra = Topics(prefix=config.kafka.prefix), config.intake.topics
+
+    def also(label: str) -> list[str]:
+        return [topic.name for topic in extra if topic.job_class == label]
+
+    jobs: list[tuple[list[str], JobClass | None]] = [
+        ([topics.jobs(c), *also(c.label)], c) for c in options.classes
+    ]
+    return [*jobs, ([topics.control, *also("control")], None)]
 
 
 def _publisher(settings: Settings, config: Config, outbox: OutboxRepository) -> Publisher:
@@ -167,30 +211,22 @@ def _subscriptions(
     worker: Worker,
     backlog: Backlog,
 ) -> list[Subscription]:
-    prefix, extra = config.kafka.prefix, config.intake.topics
-    topics = Topics(prefix=prefix)
+    prefix = config.kafka.prefix
+    subscriptions = []
+    for names, job_class in _groups(config, options):
+        if job_class is None:
+            group, take, full = control_group(prefix), worker.control.take, _never
+        else:
+            group, take = group_of(job_class, prefix), worker.take
+            full = backlog.check(job_class, worker.busy)
+        subscriptions.append(
+            Subscription(broker, names, group, take, full=full, instance=settings.worker_name)
+        )
+    return subscriptions
 
-    def subscription(
-        own: str, label: str, group: str, take: Take, full: Callable[[], bool]
-    ) -> Subscription:
-        names = [own, *(topic.name for topic in extra if topic.job_class == label)]
-        return Subscription(broker, names, group, take, full=full, instance=settings.worker_name)
 
-    return [
-        *(
-            subscription(
-                topics.jobs(c),
-                c.label,
-                group_of(c, prefix),
-                worker.take,
-                backlog.check(c, worker.busy),
-            )
-            for c in options.classes
-        ),
-        subscription(
-            topics.control, "control", control_group(prefix), worker.control.take, lambda: False
-        ),
-    ]
+def _never() -> bool:
+    return False
 
 
 async def _watch(subscriptions: Sequence[Subscription]) -> None:

@@ -29,9 +29,10 @@ class Route:
 class Router:
     """Resolves model names to targets once, and prices when they change."""
 
-    def __init__(self, config: Config, prices: PriceBook) -> None:
+    def __init__(self, config: Config, prices: PriceBook, *, pool: str) -> None:
         self._config = config
         self._prices = prices
+        self._pool = pool
         self._routes: dict[str, Route | None] = {}
         self._pools: dict[str, str] = {}
 
@@ -67,11 +68,12 @@ class Router:
         return pool
 
     def _resolve(self, name: str, now: float) -> Route | None:
+        providers = self._config.providers
         targets = resolve_model(self._config, name)
-        if not targets:
+        first = next((t for t in targets if providers[t.account].pool == self._pool), None)
+        if first is None:
             return None
-        first = targets[0]
-        account = self._config.providers[first.account]
+        account = providers[first.account]
         model = self._config.models.get(name)
         price = self._prices.resolve(
             account.provider_name,

@@ -8,8 +8,8 @@ import asyncpg
 import structlog
 
 from sluice_core.config.model import Config
-from sluice_core.intake.model import DeadLetter, NewJob, Record, Rejection, Verdict
-from sluice_core.intake.policy import IntakePolicy, read_record
+from sluice_core.intake.model import Cancel, Record
+from sluice_core.intake.policy import IntakePolicy
 from sluice_core.jobs.model import State
 from sluice_core.jobs.names import NameRepository
 from sluice_core.jobs.repository import JobRepository
@@ -34,13 +34,13 @@ from sluice_worker.dispatch import Dispatcher
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
 from sluice_worker.names import Names
+from sluice_worker.reading import Reader
 from sluice_worker.route import Router
 from sluice_worker.settle import SettleStep
 from sluice_worker.stream import Deltas
 
 MAX_UNCONFIRMED = 20_000
 """Events with the broker above which no job starts; the sweeper has the rest."""
-PARSE_CHUNK = 100
 PACE_S = 0.1
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -65,8 +65,9 @@ class Worker:
         prices: PriceBook,
         cluster_id: str,
     ) -> None:
-        self._policy = IntakePolicy.from_config(config, cluster_id=cluster_id)
+        self._reader = Reader(IntakePolicy.from_config(config, cluster_id=cluster_id), keys)
         self._keys = keys
+        self._pool = pool
         self.stopping = False
         self._lease_s = config.worker.owned_lease
         self._last_beat = time.monotonic()
@@ -74,7 +75,7 @@ class Worker:
         self.publisher = publisher
         self.jobs = JobRepository(database, incarnation)
         names = NameRepository(database)
-        router = Router(config, prices)
+        router = Router(config, prices, pool=pool)
         self.settle = SettleStep(self.jobs, outbox, publisher, origin, released=self._released)
         self.calls = CallStep(
             transport,
@@ -117,7 +118,7 @@ class Worker:
             hold=self._hold,
             cluster_id=cluster_id,
         )
-        self.control = ControlStep(self.jobs, self.admit, self.claimer, self._read)
+        self.control = ControlStep(self.jobs, self.admit, self.claimer, self._reader)
         self.audit = SelfAudit(self.jobs, self.holdings)
 
     def start(self, tasks: TaskSet) -> None:
@@ -134,16 +135,9 @@ class Worker:
             tasks.start(name, loop)
 
     async def take(self, records: Sequence[Record]) -> None:
-        """Intake's sink: verdicts in small chunks, then one statement."""
-        verdicts: list[NewJob | Rejection | DeadLetter] = []
-        for first in range(0, len(records), PARSE_CHUNK):
-            if first:
-                await asyncio.sleep(0)
-            for record in records[first : first + PARSE_CHUNK]:
-                verdict = self._read(record)
-                if isinstance(verdict, NewJob | Rejection | DeadLetter):
-                    verdicts.append(verdict)
-        await self.admit.write(verdicts)
+        """Intake's sink: verdicts, then one statement."""
+        verdicts = await self._reader.read(records)
+        await self.admit.write([v for v in verdicts if not isinstance(v, Cancel)])
 
     async def beat(self, beat: Beat) -> None:
         """What a heartbeat brought: cancels of held jobs, and changed keys."""
@@ -176,12 +170,9 @@ class Worker:
         for flight in unstarted:
             self.holdings.remove(flight)
 
-    def _read(self, record: Record) -> Verdict:
-        return read_record(record, policy=self._policy, keys=self._keys)
-
-    def _starts_here(self, job_class: JobClass, lane: int) -> bool:
+    def _starts_here(self, job_class: JobClass, pool: str, lane: int) -> bool:
         """Whether a fresh job starts owned: somebody waits for it, or nothing waits before it and a slot is free."""
-        if self.stopping or not self._trusted():
+        if pool != self._pool or self.stopping or not self._trusted():
             return False
         room = self.dispatcher.room(job_class)
         if job_class is JobClass.REALTIME:

@@ -24,17 +24,52 @@ class ConfigError(StartupError):
         self.problems = tuple(problems)
 
 
+WITHHELD: Final = "withheld"
+
+
 class Withheld(Mapping[str, str]):
     """Stands for an environment in which every variable is set: only workers read providers' keys."""
 
     def __getitem__(self, name: str) -> str:
-        return "withheld"
+        return WITHHELD
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
 
     def __len__(self) -> int:
         return 0
+
+
+class OwnPool(Mapping[str, str]):
+    """An environment that a worker of one pool reads: variables that are not set count as withheld."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def __getitem__(self, name: str) -> str:
+        return self._environ.get(name, WITHHELD)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
+
+
+def load_for_pool(path: pathlib.Path | str, pool: str, environ: Mapping[str, str]) -> Config:
+    """Read a file for a worker of `pool`: it needs its own accounts' keys, and keeps no others.
+
+    Raises ConfigError, also where a key of this pool is not in `environ`.
+    """
+    config = load_config(path, OwnPool(environ))
+    own = [account for account in config.providers.values() if account.pool == pool]
+    if any(a.api_key is not None and a.api_key.get_secret_value() == WITHHELD for a in own):
+        return load_config(path, environ)  # raises, with the lines
+    providers = {
+        name: account if account.pool == pool else account.model_copy(update={"api_key": None})
+        for name, account in config.providers.items()
+    }
+    return config.model_copy(update={"providers": providers})
 
 
 def load_config(path: pathlib.Path | str, environ: Mapping[str, str] | None = None) -> Config:

@@ -1,13 +1,15 @@
 """Statements on keys."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import asyncpg
+import structlog
 
 from sluice_core.keys.model import Key, KeyRecord, KeyScope
-from sluice_core.keys.policy import decrypt
-from sluice_platform.errors import StartupError
+from sluice_core.keys.policy import MaterialUnreadableError, decrypt
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class KeyRepository:
@@ -17,35 +19,29 @@ class KeyRepository:
         self._pool = pool
 
     async def all(self, master_key: bytes | None) -> dict[str, Key]:
-        """Every key by its id, revoked and expired ones too.
+        """Every key by its id, revoked and expired ones too; those that do not open are left out and logged.
 
-        Raises StartupError where there are keys and no master key to open them with.
+        One key that was made under another master key must not silence all the others.
         """
         rows = await self._pool.fetch(
             "select *, extract(epoch from expires_at)::float8 as expires, extract(epoch from revoked_at)::float8 as revoked"
             " from sluice.keys"
         )
-        if rows and master_key is None:
-            raise StartupError(
-                "there are API keys, and SLUICE_MASTER_KEY is not set: "
-                "write the 64 hexadecimal digits they were created under"
-            )
-        assert master_key is not None or not rows
-        return {
-            row["id"]: Key(
-                id=row["id"],
-                tenant=row["tenant"],
-                team=row["team"],
-                project=row["project"],
-                app=row["app"],
-                grants=frozenset(row["grants"]),
-                hmac_key=decrypt(row["signing"], master_key=master_key or b"", key_id=row["id"]),
-                reply_topics=tuple(row["reply_topics"]),
-                expires_at=row["expires"],
-                revoked_at=row["revoked"],
-            )
-            for row in rows
-        }
+        keys: dict[str, Key] = {}
+        for row in rows:
+            try:
+                keys[row["id"]] = _opened(row, master_key)
+            except MaterialUnreadableError as exc:
+                if row["revoked"] is None:
+                    _log.error("key.unreadable", key_id=row["id"], error=str(exc))
+        return keys
+
+    async def any_usable(self) -> bool:
+        """Whether there is a key that is not revoked."""
+        found: bool = await self._pool.fetchval(
+            "select exists (select from sluice.keys where revoked_at is null)"
+        )
+        return found
 
     async def records(self) -> Sequence[KeyRecord]:
         """Every key without its signing material, the newest first."""
@@ -144,3 +140,20 @@ _ANNOUNCED: Final = """,
       update sluice.versions v set version = v.version + 1 from changed where v.name = 'keys')
     select count(pg_notify('sluice_keys', c.subject)) from changed c
 """
+
+
+def _opened(row: Mapping[str, Any], master_key: bytes | None) -> Key:
+    if master_key is None:
+        raise MaterialUnreadableError("SLUICE_MASTER_KEY is not set")
+    return Key(
+        id=row["id"],
+        tenant=row["tenant"],
+        team=row["team"],
+        project=row["project"],
+        app=row["app"],
+        grants=frozenset(row["grants"]),
+        hmac_key=decrypt(row["signing"], master_key=master_key, key_id=row["id"]),
+        reply_topics=tuple(row["reply_topics"]),
+        expires_at=row["expires"],
+        revoked_at=row["revoked"],
+    )

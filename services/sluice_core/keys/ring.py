@@ -20,5 +20,9 @@ class Keys:
     async def refresh(self, version: int) -> None:
         """Read the keys if `version` is not the one that was read last."""
         if version != self._version:
-            self._keys = await self._repository.all(self._master_key)
+            await self.reload()
             self._version = version
+
+    async def reload(self) -> None:
+        """Read the keys now."""
+        self._keys = await self._repository.all(self._master_key)

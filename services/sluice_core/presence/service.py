@@ -47,6 +47,8 @@ class Heart:
         while True:
             try:
                 beat = await self._presence.beat(self._incarnation)
+                if beat.known:
+                    await self._on_beat(beat)
             except DATABASE_ERRORS as exc:
                 if not failing:
                     _log.warning("beat.failed", error=repr(exc))
@@ -58,5 +60,4 @@ class Heart:
                 if not beat.known:
                     raise DeclaredDeadError
                 self._last = time.monotonic()
-                await self._on_beat(beat)
             await asyncio.sleep(self._interval_s)

@@ -123,7 +123,12 @@ def result_value(
 ) -> bytes:
     """The result as one line of an OpenAI Batch output file, plus `job`. The provider's body goes in as it is."""
     error = None if problem is None else _error(problem)
-    answered = report is not None and report.status is not None and report.body is not None
+    answered = (
+        report is not None
+        and report.status is not None
+        and report.body is not None
+        and (problem is None or report.status >= 400)  # an error inside a 2xx is no answer
+    )
     response = None
     if answered:
         assert report is not None

@@ -51,7 +51,7 @@ class Desk:
             self,  # type: ignore[arg-type]
             ORIGIN,
             pool_of=lambda _model: "default",
-            starts_here=lambda job_class, _lane: job_class is JobClass.REALTIME,
+            starts_here=lambda job_class, _pool, _lane: job_class is JobClass.REALTIME,
             parked=lambda lane, _job_class: self.parked.append(lane),
             hold=self.held.extend,
             cluster_id="cluster",

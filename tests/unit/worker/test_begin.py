@@ -45,7 +45,7 @@ class Begun:
     def __post_init__(self) -> None:
         self.step = BeginStep(
             self.ledger,  # type: ignore[arg-type]
-            Router(CONFIG, PRICES),
+            Router(CONFIG, PRICES, pool="default"),
             lambda _name: self.key,
             called=lambda flight, attempt: self.called.append((flight, attempt)),
             refused=lambda flight, state, code, _message: self.refused.append(

@@ -128,3 +128,16 @@ def test_bulk_gives_way_while_the_loop_comes_late_and_comes_back() -> None:
     for _ in range(60):
         floor.dispatcher.feel(0.0)
     assert floor.dispatcher.running == 80
+
+
+def test_a_flood_that_is_refused_as_it_starts_needs_no_stack() -> None:
+    refused: list[Flight] = []
+
+    def refuse(one: Flight) -> None:
+        refused.append(one)
+        dispatcher.finished(one)
+
+    dispatcher = Dispatcher(slots=10, start=refuse, expire=refused.append)
+    dispatcher.add([flight(row=row) for row in range(5_000)])
+    assert len(refused) == 5_000
+    assert dispatcher.running == 0

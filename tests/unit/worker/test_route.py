@@ -35,7 +35,7 @@ PRICES = PriceBook()
 
 @pytest.fixture
 def router() -> Router:
-    return Router(CONFIG, PRICES)
+    return Router(CONFIG, PRICES, pool="gpu")
 
 
 def bound(router: Router, model: str = "fast", **body: object) -> float:
@@ -58,7 +58,8 @@ def test_the_first_target_with_the_name_asked_for(router: Router) -> None:
     named = router.choose(job(model="mock/gpt-4.1"), NOW)
     assert named is not None
     assert (named.target.account, named.target.model) == ("mock", "gpt-4.1")
-    anything = router.choose(job(model="whatever"), NOW)
+    assert router.choose(job(model="whatever"), NOW) is None, "its account is another pool's"
+    anything = Router(CONFIG, PRICES, pool="default").choose(job(model="whatever"), NOW)
     assert anything is not None
     assert (anything.target.account, anything.target.model) == ("other", "whatever")
     assert router.choose(job(model=""), NOW) is None
@@ -99,7 +100,7 @@ def test_a_limit_in_the_text_of_a_message_is_no_limit(router: Router) -> None:
 def test_no_usage_within_the_bounds_costs_more(
     text: str, most: int, choices: int, share: float
 ) -> None:
-    router = Router(CONFIG, PRICES)
+    router = Router(CONFIG, PRICES, pool="gpu")
     body = {"model": "mock/gpt-4o", "messages": [{"role": "user", "content": text}]}
     asked = job(model="mock/gpt-4o", body=orjson.dumps({**body, "max_tokens": most, "n": choices}))
     route = router.choose(asked, NOW)
