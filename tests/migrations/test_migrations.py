@@ -175,6 +175,24 @@ async def test_finance_reads_its_schema_and_nothing_else(owner: asyncpg.Connecti
             await owner.execute(refused)
 
 
+async def test_finance_holds_no_snapshot_for_long(owner: asyncpg.Connection) -> None:
+    settings = await owner.fetchval(
+        "select rolconfig from pg_roles where rolname = 'sluice_finance'"
+    )
+    assert set(settings) == {"statement_timeout=60s", "idle_in_transaction_session_timeout=60s"}
+
+
+@pytest.mark.parametrize("role", ["sluice_finance", "sluice_service"])
+async def test_no_role_fills_the_disk_with_temporary_tables(empty: str, role: str) -> None:
+    # A copy of a database has default rights of its own, so this one is migrated itself.
+    await asyncio.to_thread(upgrade, empty)
+    connection = await asyncpg.connect(empty)
+    await connection.execute(f"set role {role}")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="temporary"):
+        await connection.execute("create temporary table mine ()")
+    await connection.close()
+
+
 @pytest.mark.parametrize(
     ("numbers", "file"),
     [

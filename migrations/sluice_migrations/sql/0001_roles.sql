@@ -2,13 +2,18 @@
 -- Neither has a password: grant one, or make a login role a member.
 do $$ begin
   create role sluice_finance login;
-  alter role sluice_finance set statement_timeout = '10min';
-  alter role sluice_finance set idle_in_transaction_session_timeout = '1min';
+  -- An old snapshot keeps every worker's dead rows: long reports go to a replica.
+  alter role sluice_finance set statement_timeout = '60s';
+  alter role sluice_finance set idle_in_transaction_session_timeout = '60s';
 exception when duplicate_object or unique_violation then null; end $$;
 do $$ begin
   create role sluice_service nologin;
 exception when duplicate_object or unique_violation then null; end $$;
 
+do $$ begin
+  -- Everyone may make temporary tables by default; here nobody needs them, and they fill the ledger's disk.
+  execute format('revoke temporary on database %I from public', current_database());
+end $$;
 grant usage on schema finance to sluice_finance, sluice_service;
 grant select on all tables in schema finance to sluice_finance, sluice_service;
 grant execute on function finance.watermark(pg_snapshot) to sluice_finance;
