@@ -4,7 +4,6 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,6 +14,7 @@ from sluice_cli.migrations import upgrade
 from sluice_cli.output import Refused
 from sluice_cli.provisions import Ports, at_port, kept_secret, with_mock
 from sluice_cli.session import ledger, read_text
+from sluice_cli.supervision import Report, ServerPart, keep_running
 from sluice_cli.topics import create_topics
 from sluice_core.config.load import Withheld, parse_config
 from sluice_core.config.model import Config
@@ -34,11 +34,6 @@ _READY_S: Final = 60.0
 _POLL_S: Final = 0.1
 _FRESH_S: Final = 5.0
 _GRACE_S: Final = 20.0
-_RESTART_S: Final = 1.0
-_HASTE_S: Final = 5.0
-_HASTY_ENDS: Final = 3
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +56,20 @@ class _Child:
     log: Path
     environment: dict[str, str]
     process: Process
-    started_at: float
-    hasty_ends: int = 0
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self.process.returncode
+
+    async def start(self) -> None:
+        """Start it again with the same command, appending to the same log."""
+        self.process = launch(self.command, self.log, self.environment)
+
+
+def launch(command: tuple[str, ...], log: Path, environment: dict[str, str]) -> Process:
+    """A process of the gateway, given time to drain when it is stopped."""
+    return Process(command, log=log, environment=environment, grace_s=_GRACE_S)
 
 
 class System:
@@ -77,6 +84,7 @@ class System:
         self._report = report
         self._exits = AsyncExitStack()
         self._children: list[_Child] = []
+        self._embedded: list[ServerPart] = []
         self.environment: dict[str, str] = {}
         self.mock_url: str | None = None
         self.finance_dsn: str | None = None
@@ -147,6 +155,11 @@ class System:
             await self._exits.enter_async_context(kafka)
         elif postgres is not None:
             await self._exits.enter_async_context(postgres)
+        self._embedded = [
+            ServerPart(name=name, server=server)
+            for name, server in (("PostgreSQL", postgres), ("Kafka", kafka))
+            if server is not None
+        ]
         bootstrap = plan.kafka if kafka is None else kafka.bootstrap
         dsn = plan.database if postgres is None else postgres.dsn
         assert bootstrap is not None
@@ -199,15 +212,11 @@ class System:
             command=command,
             log=log,
             environment=environment,
-            process=self._launch(command, log, environment),
-            started_at=time.monotonic(),
+            process=launch(command, log, environment),
         )
         if not self._children:
             self._exits.push_async_callback(self._stop_children)
         self._children.append(child)
-
-    def _launch(self, command: tuple[str, ...], log: Path, environment: dict[str, str]) -> Process:
-        return Process(command, log=log, environment=environment, grace_s=_GRACE_S)
 
     async def _stop_children(self) -> None:
         # The mock provider was started first and is left last: calls in flight still end.
@@ -255,24 +264,5 @@ class System:
                 )
 
     async def supervise(self, stop: asyncio.Event) -> None:
-        """Start again what ends by itself, until `stop` is set; Refused where one keeps ending."""
-        while not stop.is_set():
-            for child in self._children:
-                status = child.process.returncode
-                if status is not None:
-                    self._restart(child, status)
-            try:
-                await asyncio.wait_for(stop.wait(), _RESTART_S)
-            except TimeoutError:
-                continue
-
-    def _restart(self, child: _Child, status: int) -> None:
-        lived_s = time.monotonic() - child.started_at
-        child.hasty_ends = child.hasty_ends + 1 if lived_s < _HASTE_S else 0
-        if child.hasty_ends >= _HASTY_ENDS:
-            raise Refused(
-                f"{child.name} keeps ending. The end of {child.log}:\n{log_tail(child.log)}"
-            )
-        self._report(f"{child.name} ended with status {status}; started again (see {child.log})")
-        child.process = self._launch(child.command, child.log, child.environment)
-        child.started_at = time.monotonic()
+        """Start again what ends by itself, servers of our own too, until `stop` is set."""
+        await keep_running([*self._embedded, *self._children], stop, self._report)
