@@ -19,7 +19,7 @@ def parse_usd(text: str) -> int:
     Raises ValueError for a sign, an exponent, any other text, or more than 128 characters.
     """
     if len(text) > _MAX_TEXT or _DECIMAL.match(text) is None:
-        raise ValueError(f"not a non-negative decimal string: {text[:40]!r}")
+        raise ValueError(f"is not a non-negative decimal string: {text[:40]!r}")
     nano = _CONTEXT.multiply(Decimal(text), Decimal(NANO_PER_USD))
     return int(nano.to_integral_value(rounding=ROUND_HALF_EVEN, context=_CONTEXT))
 

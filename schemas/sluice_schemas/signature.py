@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 VERSION: Final = b"v1"
 _CALLER_SEGMENTS: Final = 5
+_MAX_SEGMENT_BYTES: Final = 256
 _ENCODED: Final = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*\Z")
 
 
@@ -105,7 +106,7 @@ def format_caller(caller: CallerName) -> str:
 
 
 def parse_caller(header: str) -> CallerName:
-    """Read the header; ValueError where it has not five segments of percent-encoded UTF-8."""
+    """Read the header; ValueError where it has not five segments of percent-encoded UTF-8, each of at most 256 bytes."""
     segments = header.split("/")
     if len(segments) != _CALLER_SEGMENTS:
         raise ValueError("sluice-on-behalf-of needs five segments: tenant/team/project/app/user")
@@ -116,7 +117,13 @@ def parse_caller(header: str) -> CallerName:
 def _decoded(segment: str) -> str:
     if _ENCODED.match(segment) is None:
         raise ValueError("sluice-on-behalf-of has a percent sign that encodes nothing")
-    text = unquote_to_bytes(segment).decode()
+    raw = unquote_to_bytes(segment)
+    if len(raw) > _MAX_SEGMENT_BYTES:
+        raise ValueError(f"sluice-on-behalf-of has a segment over {_MAX_SEGMENT_BYTES} bytes")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise ValueError("sluice-on-behalf-of is not UTF-8") from None
     if any(ord(character) < 0x20 for character in text):
         raise ValueError("sluice-on-behalf-of has a control character")
     return text

@@ -8,6 +8,7 @@ from typing import Final
 _RFC3339: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
 )
+_OTHER: Final = "is not an RFC 3339 time with an offset"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -15,11 +16,14 @@ def parse_time(text: str) -> float:
     """Read an RFC 3339 time with an offset as epoch seconds; ValueError for anything else."""
     match = _RFC3339.match(text)
     if match is None:
-        raise ValueError(f"not an RFC 3339 time with an offset: {text[:40]!r}")
+        raise ValueError(f"{_OTHER}: {text[:40]!r}")
     date, minutes, seconds, fraction, offset = match.groups()
     leap = 1 if seconds == "60" else 0
     zone = "+00:00" if offset in "Zz" else offset
-    whole = datetime.fromisoformat(f"{date}T{minutes}{'59' if leap else seconds}{zone}")
+    try:
+        whole = datetime.fromisoformat(f"{date}T{minutes}{'59' if leap else seconds}{zone}")
+    except ValueError:
+        raise ValueError(f"{_OTHER}: {text[:40]!r}") from None
     return (whole - _EPOCH) / timedelta(seconds=1) + leap + float(fraction or 0)
 
 

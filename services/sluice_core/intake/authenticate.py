@@ -158,7 +158,7 @@ def _staleness(record: Record, attributes: Attributes) -> Refused | None:
     try:
         distance = abs(parse_time(ce_time) - record.timestamp_ms / 1000)
     except ValueError as exc:
-        return Refused(ErrorCode.INVALID_SIGNATURE, f"ce_time is {exc}", "headers.ce_time")
+        return Refused(ErrorCode.INVALID_SIGNATURE, f"ce_time {exc}", "headers.ce_time")
     if distance > SIGNED_WITHIN_S:
         message = "ce_time lies more than 5 minutes from the broker's timestamp"
         return Refused(ErrorCode.INVALID_SIGNATURE, message, "headers.ce_time")

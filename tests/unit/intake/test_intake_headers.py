@@ -263,6 +263,23 @@ def test_a_vouched_caller_must_exist(header: str, code: str) -> None:
     assert (verdict.code, verdict.tenant) == (code, "zeta")
 
 
+@pytest.mark.parametrize(
+    ("segment", "message"),
+    [
+        ("x" * 257, "sluice-on-behalf-of has a segment over 256 bytes"),
+        ("%C3%A3" * 129, "sluice-on-behalf-of has a segment over 256 bytes"),
+        ("%FF", "sluice-on-behalf-of is not UTF-8"),
+        ("a%0Ab", "sluice-on-behalf-of has a control character"),
+    ],
+)
+def test_a_vouched_callers_segments_are_bounded_text(segment: str, message: str) -> None:
+    verdict = rejected(signed(record(), sluice_on_behalf_of=f"acme////{segment}"), VOUCHING)
+    assert (verdict.code, verdict.message) == ("invalid_record", message)
+    assert verdict.param == "headers.sluice-on-behalf-of"
+    longest = signed(record(), sluice_on_behalf_of=f"acme////{'%C3%A3' * 128}")
+    assert job(longest, VOUCHING).user == "ã" * 128
+
+
 def test_vouching_needs_the_grant() -> None:
     verdict = rejected(signed(record(), sluice_on_behalf_of="zeta////"), key())
     assert (verdict.code, verdict.tenant) == ("forbidden", "acme")

@@ -161,6 +161,21 @@ def test_long_integers_elsewhere_are_no_fault_of_the_body() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"deadline": "soon"}, "options.deadline is not an RFC 3339 time with an offset: 'soon'"),
+        (
+            {"deadline": "2026-02-30T00:00:00Z"},
+            "options.deadline is not an RFC 3339 time with an offset: '2026-02-30T00:00:00Z'",
+        ),
+        ({"max_cost_usd": "-1"}, "options.max_cost_usd is not a non-negative decimal string: '-1'"),
+    ],
+)
+def test_messages_are_sentences(options: dict, message: str) -> None:
+    assert rejected(record(options=options)).message == message
+
+
+@pytest.mark.parametrize(
     ("job_class", "timeout", "wait"),
     [(JobClass.REALTIME, 120, 10.0), (JobClass.STANDARD, 3600, None), (JobClass.BULK, 86400, None)],
 )
