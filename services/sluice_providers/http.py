@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import aiohttp
 import httpx
@@ -28,6 +28,17 @@ _UNBLOCKED = 16 * 1024
 """A body that a connection's buffer always takes at once, so that writing it needs no timer of its own."""
 _DRAIN_S = 1.0
 """How long an answer that is complete may take to end its connection's turn, so that it can be reused."""
+
+
+_BROKEN: Final[dict[FailureKind, str]] = {
+    FailureKind.DNS_FAILED: "the name of the provider's host cannot be resolved",
+    FailureKind.TLS_FAILED: "no secure connection to the provider's host can be made",
+    FailureKind.CONNECT_FAILED: "the provider's host cannot be connected to",
+    FailureKind.NOT_SENT: "the connection ended before the whole request was sent",
+    FailureKind.RESET_NO_STATUS: "the connection ended before an answer",
+    FailureKind.CUT_AFTER_STATUS: "the answer's body was cut short",
+}
+"""What is said of an exchange whose connection failed."""
 
 
 class ExchangeError(Exception):
@@ -277,5 +288,5 @@ def _broken(exc: Exception, upload: _Upload, *, status_seen: bool) -> ExchangeEr
         kind = FailureKind.CONNECT_FAILED
     else:
         kind = FailureKind.RESET_NO_STATUS if upload.finished else FailureKind.NOT_SENT
-    message = f"{type(cause).__name__}: {cause}"[:300]
-    return ExchangeError(kind, message, sent=upload.finished or status_seen)
+    # What a library says of itself (classes, addresses, system calls) is no message for a caller.
+    return ExchangeError(kind, _BROKEN[kind], sent=upload.finished or status_seen)

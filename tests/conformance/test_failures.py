@@ -73,6 +73,7 @@ async def test_no_status_is_unknown(calls: Calls, stream: bool) -> None:
     assert (hung.failure, hung.code) == (FailureKind.TIMEOUT_NO_STATUS, ErrorCode.OUTCOME_UNKNOWN)
     reset = await calls(stream=stream, behaviour="fault=cut_before_status")
     assert (reset.failure, reset.code) == (FailureKind.RESET_NO_STATUS, ErrorCode.OUTCOME_UNKNOWN)
+    assert reset.message == "the connection ended before an answer"
     for answer in (hung, reset):
         assert answer.sent
         assert (answer.status, answer.usage, answer.body) == (None, None, None)
@@ -96,6 +97,8 @@ async def test_whole_answers_that_break(calls: Calls) -> None:
     ):
         answer = await calls(behaviour=behaviour)
         assert answer.failure is kind, behaviour
+        if kind is FailureKind.CUT_AFTER_STATUS:
+            assert answer.message == "the answer's body was cut short"
         assert answer.code is ErrorCode.PROVIDER_INVALID_RESPONSE
         assert answer.usage is not None
         assert answer.usage.input_tokens >= 3
@@ -179,13 +182,26 @@ def _free_port() -> int:
 
 
 async def test_what_never_left_costs_nothing(calls: Calls, mock: Mock) -> None:
-    for base_url, kind in (
-        ("http://does-not-exist.invalid/v1", FailureKind.DNS_FAILED),
-        (f"http://127.0.0.1:{_free_port()}/v1", FailureKind.CONNECT_FAILED),
-        (mock.url.replace("http://", "https://"), FailureKind.TLS_FAILED),
+    for base_url, kind, message in (
+        (
+            "http://does-not-exist.invalid/v1",
+            FailureKind.DNS_FAILED,
+            "the name of the provider's host cannot be resolved",
+        ),
+        (
+            f"http://127.0.0.1:{_free_port()}/v1",
+            FailureKind.CONNECT_FAILED,
+            "the provider's host cannot be connected to",
+        ),
+        (
+            mock.url.replace("http://", "https://"),
+            FailureKind.TLS_FAILED,
+            "no secure connection to the provider's host can be made",
+        ),
     ):
         answer = await calls(base_url=base_url)
         assert (answer.failure, answer.code) == (kind, ErrorCode.PROVIDER_UNAVAILABLE)
+        assert answer.message == message
         assert not answer.sent
         assert answer.usage is None
 
@@ -216,6 +232,8 @@ async def test_a_request_that_left_in_part(calls: Calls, reset: bool) -> None:
     async with _half_reader(reset=reset) as base_url:
         answer = await calls(base_url=base_url, prompt="x" * 30_000_000, first_byte_timeout_s=0.5)
     assert (answer.failure, answer.code) == (FailureKind.NOT_SENT, ErrorCode.PROVIDER_UNAVAILABLE)
+    if reset:
+        assert answer.message == "the connection ended before the whole request was sent"
     assert not answer.sent
     assert answer.usage is None
 
