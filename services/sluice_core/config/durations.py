@@ -21,6 +21,14 @@ def parse_duration(value: Any) -> float:
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
+def parse_period(value: Any) -> float:
+    """Seconds of a text with a unit; ValueError for a bare number, which would be read as seconds and meant as days."""
+    seconds = parse_duration(value)
+    if not str(value).strip()[-1].isalpha():
+        raise ValueError(f"has no unit: {value!r}; write 7d, 72h or 30m")
+    return seconds
+
+
 def duration_text(seconds: float) -> str:
     """A duration as people write it, in the largest unit that needs no fraction; `parse_duration` reads it back."""
     for unit in ("d", "h", "m", "s"):
@@ -39,6 +47,9 @@ def parse_size(value: Any) -> int:
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 """Seconds."""
+
+Period = Annotated[float, BeforeValidator(parse_period)]
+"""Seconds of something kept for hours or days."""
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 """Bytes."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
-from sluice_core.config.durations import Duration, Size
+from sluice_core.config.durations import Duration, Period, Size
 from sluice_schemas.classes import JobClass
 
 ProviderKind = Literal["openai", "anthropic"]
@@ -176,16 +176,16 @@ _DAY: Final = 86_400.0
 class RetentionConfig(Section):
     """How long things are kept, in seconds."""
 
-    jobs: Duration = Field(default=7 * _DAY, gt=0)
-    results: Duration = Field(default=7 * _DAY, gt=0)
-    idempotency: Duration = Field(default=35 * _DAY, gt=0)
-    payloads: Duration = Field(default=35 * _DAY, gt=0)
+    jobs: Period = Field(default=7 * _DAY, gt=0)
+    results: Period = Field(default=7 * _DAY, gt=0)
+    idempotency: Period = Field(default=35 * _DAY, gt=0)
+    payloads: Period = Field(default=35 * _DAY, gt=0)
 
 
 class UnknownConfig(Section):
     """When an attempt of unknown outcome is booked by itself, and at what cost."""
 
-    after: Duration = Field(default=72 * 3600.0, gt=0)
+    after: Period = Field(default=72 * 3600.0, gt=0)
     book: Literal["worst_case", "input_only", "zero"] = "worst_case"
 
 
