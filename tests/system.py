@@ -259,11 +259,15 @@ class System:
         return environment
 
     def start_worker(
-        self, name: str | None = None, *, environment: Mapping[str, str] | None = None
+        self,
+        name: str | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        pool: str = "default",
     ) -> Process:
         """Start a worker; `name` is its log's, `environment` adds to what every process gets."""
         name = name or f"worker-{len(self.workers) + 1}"
-        return self._launch(self.workers, name, "worker", environment)
+        return self._launch(self.workers, name, "worker", environment, "--pool", pool)
 
     def start_keeper(
         self, name: str | None = None, *, environment: Mapping[str, str] | None = None
@@ -278,9 +282,10 @@ class System:
         name: str,
         command: str,
         environment: Mapping[str, str] | None,
+        *options: str,
     ) -> Process:
         family[name] = Process(
-            [installed_command("sluice"), command],
+            [installed_command("sluice"), command, *options],
             log=self.directory / f"{name}.log",
             environment={**self.environment(), **(environment or {})},
         )
