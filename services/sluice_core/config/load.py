@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from sluice_core.config.document import Document, Path, Problem, read_document
 from sluice_core.config.model import Config, Section
 from sluice_core.config.references import check_references, suggestion
+from sluice_core.config.salvage import salvage
 from sluice_platform.errors import StartupError
 
 DEFAULT_SOURCE: Final = "sluice.yaml"
@@ -94,12 +95,14 @@ def parse_config(text: str, environ: Mapping[str, str], *, source: str = DEFAULT
     if document.data is not None and not isinstance(document.data, dict):
         problems.append(Problem(path=(), message="a configuration is a mapping of sections"))
     elif not problems or document.data is not None:
+        data = _without_nulls(document.data or {})
         try:
-            config = Config.model_validate(_without_nulls(document.data or {}))
+            config = Config.model_validate(data)
+            problems += check_references(config)
         except ValidationError as exc:
             problems += _described(exc)
-    if config is not None:
-        problems += check_references(config)
+            rest, lost = salvage(data, exc.errors(include_url=False))
+            problems += check_references(rest, lost) if rest is not None else []
     if problems or config is None:
         raise ConfigError(_lines(problems, document, source))
     return config

@@ -1,6 +1,6 @@
 """What one value of a configuration says about another: references, reserved names, order."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from difflib import get_close_matches
 
 from sluice_core.config.document import Path, Problem
@@ -19,15 +19,21 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"; there are: {', '.join(names[:12])}" if names else "; there are none"
 
 
-def check_references(config: Config) -> list[Problem]:
-    """Everything wrong between the values of a configuration whose single values are right."""
+def check_references(config: Config, lost: Set[str] = frozenset()) -> list[Problem]:
+    """Everything wrong between the values of a configuration whose single values are right.
+
+    `lost` are sections that could not be read; what depends on one of them is not judged.
+    """
     topics = Topics(prefix=config.kafka.prefix)
-    return [
-        *_models(config),
-        *_tenants(config, topics),
-        *_intake(config, topics),
-        *_order(config),
-    ]
+    found: list[Problem] = []
+    if not lost & {"providers", "models"}:
+        found += _models(config)
+    if not lost & {"kafka", "tenants"}:
+        found += _tenants(config, topics)
+    if not lost & {"kafka", "tenants", "intake"}:
+        found += _intake(config, topics)
+    # A section that was lost has its defaults, which are in order.
+    return [*found, *_order(config)]
 
 
 def _missing(path: Path, what: str, name: str, known: Iterable[str]) -> Problem:

@@ -182,6 +182,44 @@ def test_every_fault_comes_in_one_list() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "path"),
+    [
+        ("cell: X!", "cell"),
+        ("provders: {}", "provders"),
+        ("worker: {x: 1}", "worker.x"),
+        ("limits: 5", "limits"),
+        ("retention: {jobs: 7}", "retention.jobs"),
+        ("providers: {openai: {kind: openai}}", "providers.openai.base_url"),
+        ("providers: {openai: {kind: openai, base_url: http://x, timeouts: {conect: 3}}}",
+         "providers.openai.timeouts.conect"),
+    ],
+)  # fmt: skip
+def test_references_are_judged_beside_wrong_values(wrong: str, path: str) -> None:
+    text = f"""
+{wrong}
+models: {{fast: {{targets: [{{account: openai}}, {{account: opnai}}]}}, bad: {{}}}}
+tenants: {{acme: {{projects: {{p: {{team: x}}}}}}}}
+"""
+    if "providers:" not in wrong:
+        text += "providers: {openai: {kind: openai, base_url: http://x}}\n"
+    assert sorted(line.split(": ")[1] for line in faults(text)) == sorted(
+        [path, "models.bad.targets", "models.fast.targets[1].account", "tenants.acme.projects.p.team"]
+    )  # fmt: skip
+
+
+def test_what_cannot_be_read_is_not_said_to_be_missing() -> None:
+    found = faults(
+        """
+providers: {Open!: {kind: openai, base_url: http://x}}
+models: {m: {targets: [{account: Open!}]}}
+tenants: {acme: {teams: 5, projects: {p: {team: x}}}}
+intake: {unsigned: "tenant:acme"}
+"""
+    )
+    assert [line.split(": ")[1] for line in found] == ["providers.Open!", "tenants.acme.teams"]
+
+
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     with pytest.raises(ConfigError, match=r"s\.yaml: cannot be read: No such file"):
