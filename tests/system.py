@@ -176,14 +176,14 @@ class System:
         try:
             await self._start()
         except BaseException:
-            self._show_logs()
+            self.show_logs()
             await self._stop()
             raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self._show_logs()
+            self.show_logs()
         await self._stop()
 
     async def _start(self) -> None:
@@ -305,7 +305,7 @@ class System:
         try:
             await eventually(condition, within_s=START_S)
         except AssertionError:
-            self._show_logs()
+            self.show_logs()
             raise
 
     async def consume(self, topic: str) -> Collector:
@@ -355,7 +355,8 @@ class System:
         """The logs of all workers and keepers."""
         return {name: self.log(name) for name in (*self.workers, *self.keepers)}
 
-    def _show_logs(self) -> None:
+    def show_logs(self) -> None:
+        """Print the end of every process's log."""
         for path in sorted(self.directory.glob("*.log")):
             tail = path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
             print(f"--- end of {path.name}\n{tail}")  # noqa: T201

@@ -99,6 +99,8 @@ async def run(
                 "select count(*) from sluice.late_outcomes"
             ),
         }
+        if verdict.faults:
+            system.show_logs()  # who ended by itself, and why
         return verdict
 
 
