@@ -46,6 +46,15 @@ def decrypt(sealed: bytes, *, master_key: bytes, key_id: str) -> bytes:
         ) from exc
 
 
+def opens(sealed: bytes, master_key: bytes, key_id: str) -> bool:
+    """Whether `decrypt` would open it."""
+    try:
+        decrypt(sealed, master_key=master_key, key_id=key_id)
+    except MaterialUnreadableError:
+        return False
+    return True
+
+
 def _cipher(master_key: bytes) -> AESGCM:
     if len(master_key) != 32:
         raise ValueError("a master key is 32 bytes: SLUICE_MASTER_KEY has 64 hex digits")

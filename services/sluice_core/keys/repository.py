@@ -7,7 +7,7 @@ import asyncpg
 import structlog
 
 from sluice_core.keys.model import Key, KeyRecord, KeyScope
-from sluice_core.keys.policy import MaterialUnreadableError, decrypt
+from sluice_core.keys.policy import MaterialUnreadableError, decrypt, opens
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -42,6 +42,13 @@ class KeyRepository:
             "select exists (select from sluice.keys where revoked_at is null)"
         )
         return found
+
+    async def unreadable(self, master_key: bytes) -> Sequence[str]:
+        """The ids of keys that are not revoked and do not open under `master_key`, the oldest first."""
+        rows = await self._pool.fetch(
+            "select id, signing from sluice.keys where revoked_at is null order by created_at, id"
+        )
+        return [row["id"] for row in rows if not opens(row["signing"], master_key, row["id"])]
 
     async def records(self) -> Sequence[KeyRecord]:
         """Every key without its signing material, the newest first."""

@@ -40,8 +40,13 @@ class KeyService:
     async def create(
         self, scope: KeyScope, *, master_key: bytes, expires_in_s: float | None = None
     ) -> NewKey:
-        """Make a key. Raises KeyRefused where the scope names what cannot be."""
+        """Make a key.
+
+        Raises KeyRefused where the scope names what cannot be, or the master key is not that of the
+        keys that are there.
+        """
         _check(scope)
+        await self._require_same_master(master_key)
         key_id, secret = create_secret()
         sealed = encrypt(hmac_key(secret), master_key=master_key, key_id=key_id)
         await self._repository.insert(
@@ -57,8 +62,10 @@ class KeyService:
     async def rotate(self, key_id: str, *, master_key: bytes, overlap_s: float) -> NewKey:
         """Make a key of the same scope; the old one expires in `overlap_s` seconds, or sooner.
 
-        Raises KeyRefused for an unknown, revoked or expired key.
+        Raises KeyRefused for an unknown, revoked or expired key, or where the master key is not that
+        of the keys that are there.
         """
+        await self._require_same_master(master_key)
         new_id, secret = create_secret()
         sealed = encrypt(hmac_key(secret), master_key=master_key, key_id=new_id)
         rotated = await self._repository.rotate(
@@ -67,6 +74,16 @@ class KeyService:
         if not rotated:
             raise KeyRefused(f"no key {key_id} that is still valid: see `sluice keys list`")
         return NewKey(id=new_id, secret=secret)
+
+    async def _require_same_master(self, master_key: bytes) -> None:
+        """Refuse to seal under a master key that workers, who open the others, do not have."""
+        unreadable = await self._repository.unreadable(master_key)
+        if unreadable:
+            raise KeyRefused(
+                f"{unreadable[0]} does not open under this SLUICE_MASTER_KEY, so a key made under it "
+                "would not work where that one does: set the SLUICE_MASTER_KEY of the workers, or "
+                f"revoke the keys of a lost one (`sluice keys revoke {unreadable[0]}`)"
+            )
 
 
 def _check(scope: KeyScope) -> None:
