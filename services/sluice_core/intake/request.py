@@ -3,7 +3,6 @@
 import base64
 import binascii
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,8 +18,12 @@ from sluice_schemas.identity import DEFAULT_URL
 from sluice_schemas.jobs import OPERATIONS, bounded
 
 _REGISTRY_PREFIX_BYTES: Final = 5
-_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}[\s,\]}]")
-"""What an integer beyond 64 bits ends with; most values have nothing like it and are read once."""
+_DIGITS_AND_ENDS: Final = bytes.maketrans(b"123456789]} \t\n\r", b"000000000,,,,,,")
+_LONG_NUMBER: Final = b"0" * 19 + b","
+"""What an integer beyond 64 bits ends with, its digits made zeros and what follows it a comma.
+
+Most values have nothing like it and are read once; translating and searching cost a fifth of a pattern's match.
+"""
 _LONGEST_INTEGER: Final = 20
 """Characters of the longest integers that fit 64 bits, with their sign."""
 _CHANGED: Final = object()
@@ -69,7 +72,7 @@ def _object(text: bytes, what: str) -> dict[str, Any]:
         raise invalid(f"{what} is not JSON: {exc.msg}") from None
     if type(decoded) is not dict:
         raise invalid(f"{what} is not a JSON object")
-    if _LONG_NUMBER.search(text) is not None:
+    if _LONG_NUMBER in text.translate(_DIGITS_AND_ENDS):
         _mark_changed(text, decoded, what)
     return decoded
 
