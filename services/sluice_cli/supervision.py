@@ -96,13 +96,14 @@ async def _keep(part: Part, report: Report) -> None:
         hasty_ends = hasty_ends + 1 if time.monotonic() - started_at < HASTE_S else 0
         report(ended(part, status, hasty_ends))
         await asyncio.sleep(pause_s(hasty_ends))
-        started_at = time.monotonic()
         try:
             await part.start()
         except (DevstackError, OSError, PostgresError, InterfaceError) as exc:
             report(f"{part.name} could not be started: {exc}")
-            # However long the attempt took, nothing lived.
-            started_at = time.monotonic()
+        else:
+            report(f"{part.name} runs again")
+        # From here: however long the start took, it is no life.
+        started_at = time.monotonic()
 
 
 def ended(part: Part, status: int, hasty_ends: int) -> str:
