@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice_cli.output import Column, Json, Refused, group, print_json, print_table
+from sluice_cli.output import Column, Json, Refused, group, print_json, print_table, say
 
 if TYPE_CHECKING:
     from sluice_core.spending.model import UsageLine, UsageQuery
@@ -47,11 +47,29 @@ def report(
         until=None if until is None else moment(until).date(),
         tenant=tenant,
     )
-    lines = run(_report(settings(), query))
+    lines, unpriced = run(_report(settings(), query))
     if json_output:
-        print_json({"since": query.since, "until": query.until, "lines": as_objects(query, lines)})
+        print_json(
+            {
+                "since": query.since,
+                "until": query.until,
+                "lines": as_objects(query, lines),
+                "unpriced_calls": unpriced,
+            }
+        )
         return
     print_report(query, lines)
+    if unpriced:
+        say(unpriced_line(unpriced))
+
+
+def unpriced_line(unpriced: dict[str, int]) -> str:
+    """What calls booked at no price mean; `unpriced` counts them by model."""
+    models = ", ".join(f"{model} ({calls:,})" for model, calls in unpriced.items())
+    return (
+        f"{sum(unpriced.values()):,} calls are in it at cost 0, their models' prices being unknown: "
+        f"{models}; write models.NAME.prices for the calls to come"
+    )
 
 
 def dimensions(names: list[str]) -> tuple[str, ...]:
@@ -116,9 +134,12 @@ def _span(since: date, until: date | None) -> str:
     return f"since {since}" if until is None else f"from {since} up to {until}"
 
 
-async def _report(given: "Settings", query: "UsageQuery") -> "list[UsageLine]":
+async def _report(
+    given: "Settings", query: "UsageQuery"
+) -> "tuple[list[UsageLine], dict[str, int]]":
     from sluice_cli.session import ledger
     from sluice_core.spending.repository import SpendingRepository
 
     async with ledger(given) as pool:
-        return list(await SpendingRepository(pool).report(query))
+        spending = SpendingRepository(pool)
+        return list(await spending.report(query)), await spending.unpriced(query)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
+from sluice_core.pricing.model import UNPRICED
 from sluice_core.spending.model import DIMENSIONS, Unresolved, UsageLine, UsageQuery
 from sluice_platform.ids import uuid7
 
@@ -46,6 +47,21 @@ class SpendingRepository:
             )
             for row in rows
         ]
+
+    async def unpriced(self, query: UsageQuery) -> dict[str, int]:
+        """Calls in a report's span that were booked at no price, by the model that was asked for."""
+        rows = await self._pool.fetch(
+            "select model_requested as model, count(*) as calls from finance.usage"
+            " where price_version = $4 and charge_class is null"
+            " and started_at >= $1::date::timestamp at time zone 'UTC'"
+            " and ($2::date is null or started_at < $2::date::timestamp at time zone 'UTC')"
+            " and ($3::text is null or tenant = $3) group by 1 order by 2 desc, 1",
+            query.since,
+            query.until,
+            query.tenant,
+            UNPRICED,
+        )
+        return {row["model"]: row["calls"] for row in rows}
 
     async def unresolved(self, limit: int) -> Sequence[Unresolved]:
         """Attempts of unknown outcome, the oldest first."""
