@@ -1,6 +1,7 @@
 """`sluice doctor`: measures everything the gateway stands on, and says what to do where it is wrong."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from sluice_cli.output import Json, lay_out, print_json, say
 
 if TYPE_CHECKING:
+    from sluice_core.config.model import Config
     from sluice_core.health.model import Finding
     from sluice_platform.settings import Settings
 
@@ -63,8 +65,25 @@ def _print(found: "list[Finding]") -> None:
 
 async def examine(given: "Settings") -> "list[Finding]":
     """Every finding; a server that cannot be asked is a finding itself, never an exception."""
-    database, broker = await asyncio.gather(_database(given), _broker(given))
-    return [*database, *broker]
+    config, found = _configuration(given)
+    database, broker = await asyncio.gather(_database(given), _broker(given, config))
+    return [*found, *database, *broker]
+
+
+def _configuration(given: "Settings") -> "tuple[Config | None, list[Finding]]":
+    from sluice_cli.session import configuration
+    from sluice_core.health.model import Finding
+    from sluice_core.health.policy import price_findings
+    from sluice_core.pricing.book import PriceBook
+    from sluice_platform.errors import StartupError
+
+    try:
+        config = configuration(given)
+    except StartupError as exc:
+        advice = "set SLUICE_CONFIG; see `sluice config check`"
+        return None, [_unreachable("configuration", str(exc), advice)]
+    read = Finding(check="configuration", level="ok", message=str(given.config))
+    return config, [read, *price_findings(config, PriceBook(), datetime.now(UTC))]
 
 
 async def _database(given: "Settings") -> "list[Finding]":
@@ -73,8 +92,9 @@ async def _database(given: "Settings") -> "list[Finding]":
     from sluice_cli.migrations import revisions
     from sluice_cli.session import ledger
     from sluice_core.health.model import Finding
-    from sluice_core.health.policy import ledger_findings, server_findings
+    from sluice_core.health.policy import key_findings, ledger_findings, server_findings
     from sluice_core.health.repository import HealthRepository
+    from sluice_core.keys.repository import KeyRepository
     from sluice_platform.errors import StartupError
 
     found: list[Finding] = []
@@ -84,6 +104,9 @@ async def _database(given: "Settings") -> "list[Finding]":
             found += server_findings(await health.server())
             current, head = await revisions(given.need_direct_database())
             found += ledger_findings(await health.ledger(current, head))
+            if current is not None and given.master_key is not None:
+                keys = KeyRepository(pool)
+                found += key_findings(await keys.unreadable(given.need_master_key()))
     except StartupError as exc:
         found.append(_unreachable("postgres", str(exc), "set SLUICE_DATABASE and start the server"))
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
@@ -93,32 +116,26 @@ async def _database(given: "Settings") -> "list[Finding]":
     return found
 
 
-async def _broker(given: "Settings") -> "list[Finding]":
+async def _broker(given: "Settings", config: "Config | None") -> "list[Finding]":
     from aiokafka import AIOKafkaConsumer
     from aiokafka.errors import KafkaError
 
-    from sluice_cli.session import broker, configuration
+    from sluice_cli.session import broker
     from sluice_core.health.model import Finding
     from sluice_core.health.policy import broker_findings
     from sluice_core.health.service import measure_broker
-    from sluice_core.topics.policy import wanted
+    from sluice_core.topics.policy import declared_reply_topics, wanted
     from sluice_platform.errors import StartupError
     from sluice_platform.kafka import security
 
     found: list[Finding] = []
-    try:
-        specs = wanted(configuration(given))
-        found.append(Finding(check="configuration", level="ok", message=str(given.config)))
-    except StartupError as exc:
-        found.append(
-            _unreachable("configuration", str(exc), "set SLUICE_CONFIG; see `sluice config check`")
-        )
-        specs = ()
+    specs = () if config is None else wanted(config)
+    replies = () if config is None else declared_reply_topics(config)
     try:
         async with broker(given) as admin:
             consumer = AIOKafkaConsumer(bootstrap_servers=given.need_kafka(), **security(given))
             async with consumer:
-                found += broker_findings(await measure_broker(admin, consumer, specs))
+                found += broker_findings(await measure_broker(admin, consumer, specs, replies))
     except StartupError as exc:
         found.append(_unreachable("kafka", str(exc), "set SLUICE_KAFKA and start the brokers"))
     except (OSError, TimeoutError, KafkaError) as exc:

@@ -65,7 +65,8 @@ class Ledger:
 class Broker:
     """The Kafka cluster. `recent`: 3.7 or newer. `clock_ahead_s`: at least this far; None: not seen to be.
 
-    `differences`: topics against the configuration.
+    `differences`: topics against the configuration. `reply_topics_missing`: (tenant, topic) of declared
+    reply topics that do not exist.
     """
 
     answer_ms: float
@@ -74,3 +75,4 @@ class Broker:
     clock_ahead_s: float | None
     topics: int
     differences: tuple[Difference, ...]
+    reply_topics_missing: tuple[tuple[str, str], ...] = ()

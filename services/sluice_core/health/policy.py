@@ -1,9 +1,12 @@
 """Pure: findings from what was measured."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Final
 
+from sluice_core.config.model import ANY_MODEL, Config
 from sluice_core.health.model import Broker, Finding, Ledger, Level, Server
+from sluice_core.pricing.book import PriceBook
 
 OLDEST_POSTGRES: Final = 15
 CLOCK_WARNING_S: Final = 1.0
@@ -223,6 +226,53 @@ def _topics(broker: Broker) -> Iterator[Finding]:
         )
     if not broker.differences:
         yield Finding(check="topics", level="ok", message=f"{broker.topics} exist, set as needed")
+    if broker.reply_topics_missing:
+        named = ", ".join(f"{topic} (of {tenant})" for tenant, topic in broker.reply_topics_missing)
+        yield Finding(
+            check="reply topics",
+            level="problem",
+            message=f"missing: {named}",
+            advice="their owners must create them (`sluice topics create` does not), or take them out "
+            "of `tenants.NAME.reply_topics`: replies to them cannot be published",
+        )
+
+
+def key_findings(unreadable: Sequence[str]) -> list[Finding]:
+    """What it means that these keys, not revoked, do not open under this master key."""
+    if not unreadable:
+        return [Finding(check="keys", level="ok", message="all open under this SLUICE_MASTER_KEY")]
+    return [
+        Finding(
+            check="keys",
+            level="problem",
+            message=f"do not open under this SLUICE_MASTER_KEY: {', '.join(unreadable)}",
+            advice="set the SLUICE_MASTER_KEY they were created under, or revoke them: what they sign "
+            "is refused",
+        )
+    ]
+
+
+def price_findings(config: Config, book: PriceBook, at: datetime) -> list[Finding]:
+    """Configured models whose calls would be booked at no cost, because no price is known at `at`."""
+    found = []
+    for name, model in config.models.items():
+        if name == ANY_MODEL or model.prices is not None:
+            continue
+        for target in model.targets:
+            provider = config.providers[target.account].provider_name
+            called = target.model or name
+            if not book.resolve(provider, called, at=at).priced:
+                found.append(
+                    Finding(
+                        check=f"price of {name}",
+                        level="warning",
+                        message=f"none is known of {called} at {target.account} ({provider}): "
+                        "its calls are booked at 0",
+                        advice=f"write models.{name}.prices: {{input: …, output: …}}, in US dollars "
+                        "per million tokens",
+                    )
+                )
+    return found
 
 
 def healthy(findings: Sequence[Finding]) -> bool:

@@ -19,9 +19,14 @@ _CLOCK_STEPS_S: Final = (30.0, 5.0, 1.0)
 
 
 async def measure_broker(
-    admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, specs: Sequence[TopicSpec]
+    admin: AIOKafkaAdminClient,
+    consumer: AIOKafkaConsumer,
+    specs: Sequence[TopicSpec],
+    reply_topics: Sequence[tuple[str, str]] = (),
 ) -> Broker:
     """Measure over a started admin client and a started consumer without a group.
+
+    `reply_topics` are those that tenants declared, as (tenant, topic).
 
     Raises what aiokafka raises where the broker does not answer.
     """
@@ -29,6 +34,7 @@ async def measure_broker(
     cluster = await admin.describe_cluster()
     took_s = time.perf_counter() - started
     found = await TopicService(admin).settings([spec.name for spec in specs])
+    existing = set(await admin.list_topics()) if reply_topics else set()
     stamped = [
         spec.name
         for spec in specs
@@ -41,6 +47,7 @@ async def measure_broker(
         clock_ahead_s=await _ahead(consumer, await TopicService(admin).partitions(stamped)),
         topics=len(found),
         differences=tuple(differences(specs, found)),
+        reply_topics_missing=tuple(pair for pair in reply_topics if pair[1] not in existing),
     )
 
 

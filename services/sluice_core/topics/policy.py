@@ -25,6 +25,13 @@ def wanted(config: Config) -> tuple[TopicSpec, ...]:
     )
 
 
+def declared_reply_topics(config: Config) -> tuple[tuple[str, str], ...]:
+    """(tenant, topic) of every reply topic that a tenant declared; their owners make them."""
+    return tuple(
+        (name, topic) for name, tenant in config.tenants.items() for topic in tenant.reply_topics
+    )
+
+
 def differences(
     specs: Iterable[TopicSpec], found: Mapping[str, Mapping[str, str]]
 ) -> list[Difference]:

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from sluice_core.jobs.model import Facts, State
 from sluice_core.jobs.names import NameRepository
@@ -227,6 +228,40 @@ async def test_a_key_signs_as_intake_reads_it(sluice: Shell) -> None:
     assert key.grants == {"vouch"}
 
 
+async def test_no_key_is_made_under_another_master_key(sluice: Shell) -> None:
+    made = (await sluice("keys", "create", "--tenant", "acme", "--json")).json
+    ours = sluice.environment["SLUICE_MASTER_KEY"]
+    sluice.environment["SLUICE_MASTER_KEY"] = secrets.token_hex(32)
+    for command in (("create", "--tenant", "acme"), ("rotate", made["id"])):
+        refused = await sluice("keys", *command)
+        assert refused.code == 1
+        assert f"{made['id']} does not open under this SLUICE_MASTER_KEY" in refused.err
+    found = json.loads((await sluice("doctor", "--json")).out)["findings"]
+    (finding,) = [finding for finding in found if finding["check"] == "keys"]
+    assert (finding["level"], made["id"] in finding["message"]) == ("problem", True)
+    assert (await sluice("keys", "revoke", made["id"])).code == 0
+    assert (await sluice("keys", "create", "--tenant", "acme")).code == 0
+    sluice.environment["SLUICE_MASTER_KEY"] = ours
+    assert await sluice.audited() == ["key.create", "key.revoke", "key.create"]
+
+
+async def test_doctor_names_missing_reply_topics_and_unpriced_models(sluice: Shell) -> None:
+    made = f"made-{sluice.prefix}replies"
+    admin = AIOKafkaAdminClient(bootstrap_servers=sluice.bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(made, num_partitions=1, replication_factor=1)])
+    await admin.close()
+    text = sluice.config.read_text().replace(
+        "{projects:", f"{{reply_topics: [{made}, nowhere.replies], projects:"
+    )
+    sluice.config.write_text(text + "models: {tuned: {targets: [{account: openai}]}}\n")
+    await sluice("topics", "create")
+    found = json.loads((await sluice("doctor", "--json")).out)["findings"]
+    findings = {finding["check"]: finding for finding in found}
+    assert findings["reply topics"]["message"] == "missing: nowhere.replies (of acme)"
+    assert findings["price of tuned"]["level"] == "warning"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -346,6 +381,19 @@ async def test_an_unknown_outcome_is_settled_by_a_correction(sluice: Shell) -> N
     owner = await sluice.pool.fetchval("select owner from sluice.outbox where kind = 3")
     assert owner == 0
     assert await sluice.audited() == ["unresolved.settle"]
+
+
+async def test_a_report_says_which_calls_had_no_price(sluice: Shell) -> None:
+    usage_id = await _unknown(sluice.pool)
+    report = ("usage", "report", "--by", "project")
+    assert (await sluice(*report, "--json")).json["unpriced_calls"] == {}
+    assert "prices being unknown" not in (await sluice(*report)).out
+    await sluice.pool.execute("alter table finance.usage disable trigger user")
+    await sluice.pool.execute(
+        "update finance.usage set price_version = 'unpriced' where usage_id = $1", usage_id
+    )
+    assert (await sluice(*report, "--json")).json["unpriced_calls"] == {"fast": 1}
+    assert "1 calls are in it at cost 0" in (await sluice(*report)).out
 
 
 async def test_dead_letters_go_back_with_their_own_bytes(sluice: Shell) -> None:

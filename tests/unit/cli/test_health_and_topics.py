@@ -8,12 +8,15 @@ from sluice_core.health.model import Broker, Ledger, Presence, Server
 from sluice_core.health.policy import (
     broker_findings,
     healthy,
+    key_findings,
     ledger_findings,
+    price_findings,
     server_findings,
 )
 from sluice_core.health.repository import partitions_needed
+from sluice_core.pricing.book import PriceBook
 from sluice_core.topics.model import Difference
-from sluice_core.topics.policy import differences, grants, wanted
+from sluice_core.topics.policy import declared_reply_topics, differences, grants, wanted
 
 _SERVER = Server(
     answer_ms=1.0,
@@ -110,6 +113,39 @@ def test_differences_of_topics() -> None:
         in different
     )
     assert [f.check for f in broken if f.level == "problem"] == ["topics", "topic llm.jobs.bulk.v1"]
+
+
+def test_a_declared_reply_topic_that_is_missing_is_its_owners_to_create() -> None:
+    config = parse_config("tenants: {a: {reply_topics: [mine, other]}, b: {}}\n", {})
+    declared = declared_reply_topics(config)
+    assert declared == (("a", "mine"), ("a", "other"))
+    found = broker_findings(replace(_BROKER, reply_topics_missing=declared[:1]))
+    (problem,) = [finding for finding in found if finding.level == "problem"]
+    assert (problem.check, problem.message) == ("reply topics", "missing: mine (of a)")
+    assert "their owners must create them" in problem.advice
+
+
+def test_keys_of_another_master_key_are_a_problem() -> None:
+    assert healthy(key_findings([]))
+    (problem,) = key_findings(["sgk_1", "sgk_2"])
+    assert problem.level == "problem"
+    assert problem.message.endswith("sgk_1, sgk_2")
+
+
+def test_models_without_a_known_price_are_named_with_what_to_write() -> None:
+    config = parse_config(
+        'providers: {here: {kind: openai, base_url: "http://x"}}\n'
+        "models:\n"
+        '  "*": {targets: [{account: here}]}\n'
+        "  known: {targets: [{account: here, model: gpt-4o}]}\n"
+        "  own: {targets: [{account: here}], prices: {input: 1}}\n"
+        "  free: {targets: [{account: here, model: gpt-4o}, {account: here, model: tuned-77}]}\n",
+        {},
+    )
+    (finding,) = price_findings(config, PriceBook(), datetime(2026, 11, 1, tzinfo=UTC))
+    assert (finding.check, finding.level) == ("price of free", "warning")
+    assert "tuned-77 at here (openai)" in finding.message
+    assert "models.free.prices" in finding.advice
 
 
 def test_rights_are_those_of_the_contract() -> None:
