@@ -52,9 +52,9 @@ class Faults:
         frozen.freeze()
         await asyncio.sleep(self.freeze_s)
         frozen.thaw()
-        await asyncio.sleep(
-            3.0
-        )  # time for a late settlement; then it ends by itself, declared dead
+        # Time for late settlements; a worker that was declared dead has ended by then.
+        await asyncio.sleep(3.0)
+        self.moments.append(time.time())
         await _end(frozen)
         self.done["worker frozen"] += 1
 

@@ -75,12 +75,12 @@ async def test_a_fault_is_found(ledger: World, function: str, right: str, wrong:
     )
     assert right in source
     await ledger.pool.execute(source.replace(right, wrong))
-    for seed in range(60):
+    for seed in range(200):
         try:
             await play(ledger, sequence(seed))
         except (AssertionError, KeyError, asyncpg.PostgresError):
             return
-    pytest.fail("sixty sequences did not find it")
+    pytest.fail("two hundred sequences did not find it")
 
 
 async def test_without_a_fault_none_is_found(ledger: World) -> None:
