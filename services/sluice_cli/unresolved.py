@@ -85,7 +85,7 @@ def read_cost(cost_usd: str | None, *, not_billed: bool) -> int:
     try:
         return 0 if cost_usd is None else parse_usd(cost_usd)
     except ValueError as exc:
-        raise typer.BadParameter(f"--cost-usd: {exc}") from exc
+        raise typer.BadParameter(f"--cost-usd {exc}") from exc
 
 
 async def _list(given: "Settings", limit: int) -> "list[Unresolved]":
