@@ -1,6 +1,8 @@
 """`sluice worker | keeper | migrate | mock-provider | schemas`: the processes, and what they start from."""
 
+import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +33,6 @@ def worker(
     Reads SLUICE_KAFKA, SLUICE_DATABASE, SLUICE_CONFIG, and the providers' keys that the configuration names.
     """
     from sluice_cli.session import settings
-    from sluice_platform.lifecycle import run
     from sluice_platform.logging import configure_logging
     from sluice_worker.main import WorkerOptions
     from sluice_worker.main import run as serve
@@ -39,7 +40,20 @@ def worker(
     options = WorkerOptions(pool=pool, classes=read_classes(classes))
     given = settings()
     configure_logging()
-    raise typer.Exit(run(lambda stop: serve(given, options, stop)))
+    raise typer.Exit(_live(lambda stop: serve(given, options, stop)))
+
+
+def _live(main: Callable[[asyncio.Event], Awaitable[int]]) -> int:
+    """Run a process's main; a server that went away before it was up is one message, not a trace."""
+    from aiokafka.errors import KafkaError
+
+    from sluice_platform.db import DATABASE_ERRORS
+    from sluice_platform.lifecycle import run
+
+    try:
+        return run(main)
+    except (*DATABASE_ERRORS, KafkaError) as exc:
+        raise Refused(f"a server went away, start again when it is back: {exc!r}") from exc
 
 
 def read_classes(text: str) -> tuple[Any, ...]:
@@ -62,12 +76,11 @@ def keeper() -> None:
     """
     from sluice_cli.session import settings
     from sluice_keeper.main import run as serve
-    from sluice_platform.lifecycle import run
     from sluice_platform.logging import configure_logging
 
     given = settings()
     configure_logging()
-    raise typer.Exit(run(lambda stop: serve(given, stop)))
+    raise typer.Exit(_live(lambda stop: serve(given, stop)))
 
 
 def migrate(json_output: Json = False) -> None:

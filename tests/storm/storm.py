@@ -78,6 +78,7 @@ async def run(
         )
         snapshot = asyncio.create_task(_old_snapshot(system, plan.snapshot_s))
         sending = asyncio.create_task(load.run())
+        await eventually(lambda: load.sent, within_s=30.0)  # before the broker is killed under it
         await _blow(faults, plan, sending, say)
         await sending
         quiet_since = time.time()

@@ -169,7 +169,7 @@ async def test_an_unknown_is_booked_once_as_the_policy_says(ledger: World) -> No
         job = await ledger.calling(worker, key)
         await worker.settle([ended(job, State.UNKNOWN, unknown)])
     keepers = [await upkeep(ledger) for _ in range(3)]
-    patient = UnknownConfig(after=3600.0)
+    patient = UnknownConfig(after="1h")
     await Unknowns(keepers[0], patient).once()
     assert await ledger.count("sluice.unresolved") == 3
     await ledger.pool.execute("update sluice.unresolved set since = now() - interval '2 hours'")
@@ -194,7 +194,7 @@ async def test_other_ways_to_book(ledger: World, book: str, nano: int) -> None:
     await ledger.pool.execute("update sluice.unresolved set since = now() - interval '2 hours'")
     await Unknowns(
         await upkeep(ledger),
-        UnknownConfig(after=3600.0, book=book),  # type: ignore[arg-type]
+        UnknownConfig(after="1h", book=book),  # type: ignore[arg-type]
     ).once()
     total = await ledger.pool.fetchval("select sum(cost_usd) from finance.usage")
     assert total * 10**9 == nano
