@@ -61,8 +61,10 @@ async def gateway(
         yield system
 
 
-async def full_load(stack: Stack, template: Template, *, jobs: int, workers: int) -> float:
-    """Everything saturated: CPU a job. Returns the rate reached, jobs a second."""
+async def full_load(
+    stack: Stack, template: Template, *, jobs: int, workers: int
+) -> tuple[float, float]:
+    """Everything saturated: CPU a job. Returns jobs a second, and the workers' microseconds a job."""
     window = 1500
     async with gateway(stack, template, workers=workers) as system, Driver(system) as driver:
         await driver.closed(max(1000, jobs // 5), window=window, classes=MIX)
@@ -85,7 +87,7 @@ async def full_load(stack: Stack, template: Template, *, jobs: int, workers: int
             jobs_per_settle=round(batches["settle"], 1),
             worker_mb=round(max(p.rss_bytes() for p in system.workers.values()) / 1e6),
         )
-        return rate
+        return rate, after.per_job(before, jobs)["workers_us"]
 
 
 async def latency(stack: Stack, template: Template, *, seconds: float, full_rate: float) -> None:
