@@ -18,6 +18,8 @@ from sluice_devstack.stack import Stack
 from sluice_schemas.classes import JobClass
 
 UPSTREAM_MS = 60
+STREAMED = f"gpt-4o-mini@latency={UPSTREAM_MS}ms,chunk_delay=30ms"
+"""Chunks further apart than deltas are gathered, so that each is one."""
 MIX = (JobClass.REALTIME, JobClass.STANDARD, JobClass.BULK)
 _names = iter(range(1_000_000))
 
@@ -46,14 +48,18 @@ async def gateway(
             workers=workers,
             keepers=1,
             config={
-                "worker": {"concurrency": max(50, in_flight // workers)},
+                "worker": {"concurrency": max(50, in_flight // max(1, workers))},
                 "models": {
                     "bench": {
                         "targets": [
                             {"account": "mock", "model": f"gpt-4o-mini@latency={UPSTREAM_MS}ms"}
                         ],
                         "prices": {"input": "0.15", "output": "0.60"},
-                    }
+                    },
+                    "bench-stream": {
+                        "targets": [{"account": "mock", "model": STREAMED}],
+                        "prices": {"input": "0.15", "output": "0.60"},
+                    },
                 },
             },
         ) as system,
@@ -170,14 +176,14 @@ async def claims(stack: Stack, template: Template, *, parked: int) -> None:
 async def streams(stack: Stack, template: Template, *, jobs: int) -> None:
     """CPU a delta, and the time to the first one beyond the provider's own."""
     async with gateway(stack, template) as system, Driver(system) as driver:
-        await driver.paced(50, rate=50, job_class=JobClass.REALTIME, stream=True)
-        await driver.paced(jobs, rate=40, job_class=JobClass.REALTIME)
+        await driver.paced(20, rate=10, job_class=JobClass.REALTIME, model="bench-stream")
+        await driver.paced(jobs, rate=10, job_class=JobClass.REALTIME)
         driver.first_deltas.clear()
         driver.deltas = 0
         before = read(system)
-        await driver.paced(jobs, rate=40, job_class=JobClass.REALTIME)
+        await driver.paced(jobs, rate=10, job_class=JobClass.REALTIME)
         plain = read(system)
-        await driver.paced(jobs, rate=40, job_class=JobClass.REALTIME, stream=True)
+        await driver.paced(jobs, rate=10, job_class=JobClass.REALTIME, model="bench-stream")
         after = read(system)
         more = after.per_job(plain, jobs)["workers_us"] - plain.per_job(before, jobs)["workers_us"]
         emit(

@@ -67,15 +67,15 @@ class Driver:
         """Jobs sent and not answered."""
         return len(self._sent)
 
-    async def send(self, job_class: JobClass, *, stream: bool = False) -> None:
-        """Send one job; its answer is awaited in the background."""
+    async def send(self, job_class: JobClass, *, model: str | None = None) -> None:
+        """Send one job; its answer is awaited in the background. `model`: a streaming one instead."""
         number = next(self._numbers)
         key = f"{self._run}-{number}".encode()
         body: dict[str, Any] = {
-            "model": self.model,
+            "model": model or self.model,
             "messages": [{"role": "user", "content": f"{number} {PROMPT}"}],
         }
-        if stream:
+        if model is not None:
             body["stream"] = True
         value = json.dumps({"custom_id": key.decode(), "body": body}).encode()
         headers = [("correlation_id", key)]
@@ -94,7 +94,7 @@ class Driver:
         await self.idle()
 
     async def paced(
-        self, jobs: int, *, rate: float, job_class: JobClass, stream: bool = False
+        self, jobs: int, *, rate: float, job_class: JobClass, model: str | None = None
     ) -> None:
         """Send `jobs` jobs at `rate` a second, and wait for all of them."""
         start = time.perf_counter()
@@ -102,7 +102,7 @@ class Driver:
             ahead = number / rate - (time.perf_counter() - start)
             if ahead > 0:
                 await asyncio.sleep(ahead)
-            await self.send(job_class, stream=stream)
+            await self.send(job_class, model=model)
         await self.idle()
 
     async def idle(self, within_s: float = 600.0) -> None:
