@@ -30,8 +30,8 @@ async def fill(pool: asyncpg.Pool, *, finished: int, identities: int) -> None:
     left = max(0, identities - finished)
     await pool.execute(
         f"""
-        insert into sluice.jobs_past ({_COLUMNS}, record, body_hash)
-        select nextval('sluice.job_ids'), u, now(), now(), now(), now(), (now() at time zone 'UTC')::date, $2, 500, 10, 1, 5, false, false, u, sha256(u::text::bytea)
+        insert into sluice.jobs_past ({_COLUMNS}, first_attempt, deaths, execution, cancel, waited, record, body_hash)
+        select nextval('sluice.job_ids'), u, now(), now(), now(), now(), (now() at time zone 'UTC')::date, $2, 500, 10, 1, 5, false, false, 0, 0, 1, false, false, u, sha256(u::text::bytea)
           from (select gen_random_uuid() as u from generate_series(1, $1)) s
         """,
         left,
