@@ -66,8 +66,12 @@ class CallStep:
         flight.task = asyncio.create_task(self._run(flight))
 
     def end_early(self, flight: Flight, state: State) -> None:
-        """Answer the requester now (CANCELLED or EXPIRED); the provider is read on, bounded."""
-        if flight.answered or flight.task is None:
+        """Answer the requester now (CANCELLED or EXPIRED); the provider is read on, bounded.
+
+        A call that is over has its settlement on the way: a second one beside it would be one too many. A cancel's
+        flag stays in the ledger, for whoever holds the job next.
+        """
+        if flight.answered or flight.task is None or flight not in self.flights:
             return
         flight.answered = True
         code, message = (
