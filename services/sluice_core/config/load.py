@@ -8,8 +8,9 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from sluice_core.config.base import Section
 from sluice_core.config.document import Document, Path, Problem, read_document
-from sluice_core.config.model import Config, Section
+from sluice_core.config.model import Config
 from sluice_core.config.references import check_references, suggestion
 from sluice_core.config.salvage import salvage
 from sluice_platform.errors import StartupError

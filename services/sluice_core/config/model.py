@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
 
+from sluice_core.config.base import Price, Section
 from sluice_core.config.durations import Duration, Period, Size
+from sluice_core.config.scopes import LARGEST, DispatchConfig, Scoped, ScopeLimits, Weight
 from sluice_schemas.classes import JobClass
 
 ProviderKind = Literal["openai", "anthropic"]
@@ -17,20 +19,6 @@ Prefix = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{0,100}$")]
 
 ANY_MODEL: Final = "*"
 """The model name that stands for every name not configured."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, and an unknown name in it is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _price(value: Any) -> Any:
-    # YAML reads 0.15 as a float; its shortest text is what was written, so no cent is lost.
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-Price = Annotated[Decimal, BeforeValidator(_price), Field(ge=0, allow_inf_nan=False, max_digits=24)]
 
 
 class KafkaConfig(Section):
@@ -54,7 +42,7 @@ class ProviderConfig(Section):
     """A provider account: where calls go, with which key, from which pool of workers.
 
     `provider` is the OpenTelemetry `gen_ai.provider.name` and the name prices are found by; it is
-    the kind where absent. `concurrency` bounds calls in flight over all workers.
+    the kind where absent. `limits` hold over all its callers and workers together.
     """
 
     kind: ProviderKind
@@ -63,7 +51,7 @@ class ProviderConfig(Section):
     provider: str | None = Field(default=None, min_length=1)
     pool: Slug = "default"
     timeouts: Timeouts = Timeouts()
-    concurrency: int | None = Field(default=None, ge=1)
+    limits: ScopeLimits = ScopeLimits()
 
     @property
     def provider_name(self) -> str:
@@ -90,20 +78,41 @@ class Prices(Section):
     output: Price = Decimal(0)
 
 
+class ItemTokens(Section):
+    """The most input tokens that one such item of a request can count for, beyond what its bytes say.
+
+    Under a hard budget a request with an item that has no number here is refused: its cost has no bound.
+    """
+
+    image: int | None = Field(default=None, ge=0, le=LARGEST)
+    audio: int | None = Field(default=None, ge=0, le=LARGEST)
+    file: int | None = Field(default=None, ge=0, le=LARGEST)
+
+
 class ModelConfig(Section):
     """A name callers ask for, with the targets it is served by, in order."""
 
     targets: tuple[TargetConfig, ...] = Field(min_length=1)
     default_max_tokens: int | None = Field(default=None, ge=1)
     prices: Prices | None = None
+    item_tokens: ItemTokens = ItemTokens()
+    limits: ScopeLimits = ScopeLimits()
 
 
-class AppConfig(Section):
-    """An app of a project; it has no settings of its own."""
+class AppConfig(Scoped):
+    """An app of a project."""
 
 
-class TeamConfig(Section):
-    """A team of a tenant; it has no settings of its own."""
+class TeamConfig(Scoped):
+    """A team of a tenant."""
+
+
+class UserConfig(Scoped):
+    """A user of a tenant; under `*`, each user that has no entry of its own."""
+
+
+class KeyConfig(Scoped):
+    """An API key by its id; under `*`, each key of the tenant that has no entry of its own."""
 
 
 def _as_mapping(value: Any) -> Any:
@@ -119,25 +128,31 @@ Apps = Annotated[dict[Name, AppConfig], BeforeValidator(_as_mapping)]
 Teams = Annotated[dict[Name, TeamConfig], BeforeValidator(_as_mapping)]
 
 
-class ProjectConfig(Section):
-    """A project of a tenant, its team and its apps."""
+class ProjectConfig(Scoped):
+    """A project of a tenant, its team and its apps; `weight` is its share among the tenant's projects."""
 
     team: str | None = None
     apps: Apps = {}
+    weight: Weight = 1.0
 
 
 Projects = Annotated[dict[Name, ProjectConfig], BeforeValidator(_as_mapping)]
 
 
-class TenantConfig(Section):
+class TenantConfig(Scoped):
     """A tenant: what may be named under it, and the topics its replies may go to.
 
-    `reply_topics` are allowed besides the tenant's own `…replies.{tenant}.v1`.
+    `reply_topics` are allowed besides the tenant's own `…replies.{tenant}.v1`. `weight` is its share of the
+    slots of a class among the tenants that wait. `max_parked` bounds its waiting jobs of one class.
     """
 
     teams: Teams = {}
     projects: Projects = {}
+    users: Annotated[dict[str, UserConfig], BeforeValidator(_as_mapping)] = {}
+    keys: Annotated[dict[str, KeyConfig], BeforeValidator(_as_mapping)] = {}
     reply_topics: tuple[TopicName, ...] = ()
+    weight: Weight = 1.0
+    max_parked: int = Field(default=5_000_000, ge=1)
 
 
 class IntakeTopic(Section):
@@ -241,6 +256,7 @@ class Config(Section):
     retention: RetentionConfig = RetentionConfig()
     unknown: UnknownConfig = UnknownConfig()
     worker: WorkerConfig = WorkerConfig()
+    dispatch: DispatchConfig = DispatchConfig()
 
     @property
     def grace_s(self) -> float:
