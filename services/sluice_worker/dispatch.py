@@ -1,19 +1,32 @@
-"""The step that decides which held job starts next, and that tops up from the ledger's parked rows."""
+"""The step that decides which held job starts next: class shares, then tenants' and projects' turns, then deadlines."""
 
-import heapq
+import asyncio
 import time
 from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
+from sluice_core.dispatch.fairness import VirtualTimes
 from sluice_core.dispatch.policy import Shares, bulk_share, next_class
+from sluice_core.dispatch.queue import FairQueue
+from sluice_core.dispatch.window import Windows
+from sluice_core.jobs.model import Job
 from sluice_schemas.classes import JobClass
 from sluice_worker.flight import Flight
 
-MAX_HELD_BYTES = 64 * 1024 * 1024
+MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 """Bytes of waiting requests a worker keeps in memory; the rest stays parked."""
+LEAST_ROOM: Final = 8
+"""Jobs of a class that any tenant may hold here, however many tenants wait."""
+OUTPUT_TOKENS: Final = 256
+"""What an answer is taken to have where nobody has said better."""
 
 
 class Dispatcher:
-    """Waiting flights by class, earliest due first, and the slots they start into."""
+    """Waiting flights by class and turn, and the slots they start into.
+
+    `give_back` takes flights that shall wait in the ledger instead; `later` runs something after so many
+    seconds (None: what waits for a moment is looked at with the next event).
+    """
 
     def __init__(
         self,
@@ -23,19 +36,32 @@ class Dispatcher:
         expire: Callable[[Flight], None],
         may_start: Callable[[], bool] = lambda: True,
         shares: Shares | None = None,
+        times: VirtualTimes | None = None,
+        give_back: Callable[[list[Flight]], None] | None = None,
+        held: "Held | None" = None,
+        later: "Later | None" = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._slots = slots
         self._start = start
         self._expire = expire
         self._may_start = may_start
         self._shares = shares or Shares()
-        self._heaps: dict[JobClass, list[tuple[float, int, Flight]]] = {c: [] for c in JobClass}
+        self.times = times or VirtualTimes()
+        self._give_back = give_back
+        self._held = held
+        self._later = later
+        self._clock = clock
+        self._queues: dict[JobClass, FairQueue[Flight]] = {
+            c: FairQueue(c, self.times) for c in JobClass
+        }
+        self._windows = Windows()
         self._running = dict.fromkeys(JobClass, 0)
-        self._waiting = dict.fromkeys(JobClass, 0)
         self._arrivals = 0
         self._bytes = 0
         self._bulk = 1.0
         self._filling = False
+        self._alarm: tuple[float, asyncio.TimerHandle] | None = None
         self.held_back = False
 
     @property
@@ -45,28 +71,105 @@ class Dispatcher:
 
     def waiting(self, job_class: JobClass) -> int:
         """Flights of a class that have not started."""
-        return self._waiting[job_class]
+        return len(self._queues[job_class])
 
-    def room(self, job_class: JobClass) -> int:
-        """How many more flights of a class are worth holding: a slot's worth each, and one waiting behind it."""
+    def blocked(self, job_class: JobClass, lane: int) -> bool:
+        """Whether a lane waits for a limit."""
+        return self._queues[job_class].blocked(lane)
+
+    def most(self, job_class: JobClass, lane: int) -> int | None:
+        """How many more flights of a lane are worth holding, whatever room there is; None: no bound of its own."""
+        size = self._windows.size(lane)
+        return None if size is None else max(0, size - self._queues[job_class].held(lane))
+
+    def room(self, job_class: JobClass, tenant: str | None = None, *, at_least: int = 0) -> int:
+        """How many more flights of a class, or of one of its tenants, are worth holding.
+
+        A slot's worth each, and one waiting behind it (or `at_least`); flights that a limit stops count for
+        nothing. A tenant may have an equal share among those that wait, and never less than a few, whatever
+        others hold.
+        """
         if self._bytes >= MAX_HELD_BYTES:
             return 0
-        free = max(0, self._slots - self.running)
-        return max(0, max(self._slots // 2, free) - self._waiting[job_class])
+        capacity = max(self._slots // 2, self._slots - self.running, at_least)
+        if tenant is None:
+            return max(0, capacity - self._queues[job_class].ready)
+        turns = self.times.tenants(job_class)
+        turn = turns.get(tenant)
+        others = turns.present - (1 if turn is not None and turn.present else 0)
+        share = max(min(LEAST_ROOM, self._slots), -(-capacity // (others + 1)))
+        return max(0, share - (0 if turn is None else turn.ready))
 
     def add(self, flights: Iterable[Flight]) -> None:
         """Take flights in and start what may start."""
+        stopped: list[Flight] = []
         for flight in flights:
-            job_class = flight.job.facts.job_class
             self._arrivals += 1
-            heapq.heappush(self._heaps[job_class], (flight.job.due_at, self._arrivals, flight))
-            self._waiting[job_class] += 1
-            self._bytes += flight.size
+            flight.arrival = self._arrivals
+            if self._stopped(flight):
+                stopped.append(flight)
+            else:
+                self._enter(flight)
+        self._return(stopped)
         self.fill()
+
+    def put_back(self, flight: Flight, *, until: float, whole_lane: bool) -> None:
+        """Let a flight that could not begin wait at its place in order; `until` in epoch seconds.
+
+        With `whole_lane` its lane is passed over until then, and what the lane holds beyond its window goes
+        back to the ledger. Its slot is given back by `finished`, before or after.
+        """
+        self.forget(flight)
+        if flight.cancelled:
+            self._expire(flight)
+            return
+        if self._stopped(flight):
+            self._return([flight])
+            return
+        job_class, lane = flight.job.facts.job_class, flight.job.lane
+        queue = self._queues[job_class]
+        flight.not_before = 0.0 if whole_lane else until
+        if whole_lane:
+            queue.block(lane, until)
+        self._enter(flight)
+        if whole_lane and self._give_back is not None:
+            keep = self._windows.refused(lane, self._clock())
+            self._leave(queue.surplus(lane, keep))
+        self._set_alarm()
+
+    def unblock(self, job_class: JobClass, lane: int) -> None:
+        """A lane need not wait any longer."""
+        self._queues[job_class].unblock(lane)
+        self.fill()
+
+    def learn(
+        self, flight: Flight, *, tenant_vt: float | None = None, project_vt: float | None = None
+    ) -> None:
+        """A flight began: its tokens are charged in the ledger, where the virtual times now stand at these."""
+        facts = flight.job.facts
+        self.times.learn(
+            facts.job_class,
+            facts.tenant,
+            facts.project,
+            tenant_vt=tenant_vt,
+            project_vt=project_vt,
+            tokens=flight.charged,
+        )
+        flight.charged = 0.0
+        flight.waits_for = flight.retry_after_s = None
+        self._windows.begun(flight.job.lane, self._clock())
+
+    def forget(self, flight: Flight) -> None:
+        """A flight that was picked did not begin: it costs nothing. Once more does nothing."""
+        if flight.charged:
+            facts = flight.job.facts
+            self.times.forget(facts.job_class, facts.tenant, facts.project, flight.charged)
+            flight.charged = 0.0
 
     def finished(self, flight: Flight) -> None:
         """Give a slot back."""
         self._running[flight.job.facts.job_class] -= 1
+        self.forget(flight)
         self.fill()
 
     def fill(self) -> None:
@@ -83,9 +186,12 @@ class Dispatcher:
             self._filling = False
 
     def _fill(self) -> None:
+        now = self._clock()
+        for queue in self._queues.values():
+            queue.wake(now)
         while not self.held_back and self._may_start():
             job_class = next_class(
-                self._waiting,
+                {c: queue.ready for c, queue in self._queues.items()},
                 self._running,
                 slots=self._slots,
                 shares=self._shares,
@@ -93,11 +199,14 @@ class Dispatcher:
             )
             if job_class is None:
                 return
-            flight = self._pop(job_class)
-            if flight.cancelled or flight.job.due_at <= time.time():
+            flight = self._queues[job_class].pop()
+            assert flight is not None
+            self._bytes -= flight.size
+            if flight.cancelled or flight.job.due_at <= self._clock():
                 self._expire(flight)
                 continue
             self._running[job_class] += 1
+            self._charge(flight)
             self._start(flight)
 
     def feel(self, lag_s: float) -> None:
@@ -106,33 +215,94 @@ class Dispatcher:
         self.fill()
 
     def expire_due(self, now: float) -> None:
-        """End waiting flights whose time is over; `now` in epoch seconds."""
-        for job_class, heap in self._heaps.items():
-            while heap and heap[0][0] <= now:
-                self._expire(self._pop(job_class))
+        """End waiting flights whose time is over, those of blocked lanes too; `now` in epoch seconds."""
+        for queue in self._queues.values():
+            for flight in queue.due(now):
+                self._bytes -= flight.size
+                self._expire(flight)
 
     def take_out(self, flight: Flight) -> bool:
         """Remove one waiting flight; False if it is not waiting."""
-        job_class = flight.job.facts.job_class
-        heap = self._heaps[job_class]
-        for position, (_, _, waiting) in enumerate(heap):
-            if waiting is flight:
-                heap[position] = heap[-1]
-                heap.pop()
-                heapq.heapify(heap)
-                self._waiting[job_class] -= 1
-                self._bytes -= flight.size
-                return True
-        return False
+        if not self._queues[flight.job.facts.job_class].remove(flight, flight.job.lane):
+            return False
+        self._bytes -= flight.size
+        return True
+
+    def stop_held(self) -> None:
+        """Give back what waits here and an operator has stopped since."""
+        if self._held is not None:
+            stopped = [f for queue in self._queues.values() for f in queue if self._stopped(f)]
+            self._leave([flight for flight in stopped if self.take_out(flight)], counted=False)
 
     def empty(self) -> list[Flight]:
-        """Remove and return everything that waits (draining)."""
-        return [
-            self._pop(job_class) for job_class in JobClass for _ in range(self._waiting[job_class])
-        ]
+        """Remove and return everything that waits (draining), the earliest due first."""
+        waiting = [flight for queue in self._queues.values() for flight in queue]
+        waiting.sort(key=lambda flight: (flight.job.due_at, flight.arrival))
+        return [flight for flight in waiting if self.take_out(flight)]
 
-    def _pop(self, job_class: JobClass) -> Flight:
-        flight = heapq.heappop(self._heaps[job_class])[2]
-        self._waiting[job_class] -= 1
-        self._bytes -= flight.size
-        return flight
+    def _enter(self, flight: Flight) -> None:
+        facts = flight.job.facts
+        self._bytes += flight.size
+        self._queues[facts.job_class].add(
+            flight,
+            lane=flight.job.lane,
+            tenant=facts.tenant,
+            project=facts.project,
+            due=flight.job.due_at,
+            arrival=flight.arrival,
+            not_before=flight.not_before,
+        )
+
+    def _charge(self, flight: Flight) -> None:
+        facts = flight.job.facts
+        flight.charged = float(flight.expected_tokens or len(flight.job.body) // 4 + OUTPUT_TOKENS)
+        self.times.charge(facts.job_class, facts.tenant, facts.project, flight.charged)
+        flight.tenant_floor = self.times.tenant(facts.job_class, facts.tenant).lift
+        flight.project_floor = self.times.project(facts.job_class, facts.tenant, facts.project).lift
+
+    def _stopped(self, flight: Flight) -> bool:
+        """Whether an operator holds it; what ends anyway is not kept from it."""
+        if self._held is None or self._give_back is None or flight.cancelled or flight.job.cancel:
+            return False
+        return flight.job.due_at > self._clock() and self._held(flight.job)
+
+    def _leave(self, flights: list[Flight], *, counted: bool = True) -> None:
+        if counted:
+            self._bytes -= sum(flight.size for flight in flights)
+        self._return(flights)
+
+    def _return(self, flights: list[Flight]) -> None:
+        if flights:
+            assert self._give_back is not None
+            self._give_back(flights)
+
+    def _set_alarm(self) -> None:
+        """Be called when the next block or wait ends: one timer, however many wait."""
+        wakes = [at for queue in self._queues.values() if (at := queue.next_wake()) is not None]
+        if self._later is None or not wakes:
+            return
+        at = min(wakes)
+        if self._alarm is not None:
+            if self._alarm[0] <= at:
+                return
+            self._alarm[1].cancel()
+        self._alarm = (at, self._later(max(0.0, at - self._clock()), self._ring))
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.fill()
+        self._set_alarm()
+
+
+class Held(Protocol):
+    """Whether an operator has stopped a job: its tenant, class, model, account or run."""
+
+    def __call__(self, job: Job, /) -> bool:
+        """Decide for one job."""
+
+
+class Later(Protocol):
+    """Runs something after so many seconds."""
+
+    def __call__(self, delay_s: float, what: Callable[[], None], /) -> asyncio.TimerHandle:
+        """Set a timer."""

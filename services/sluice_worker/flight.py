@@ -19,6 +19,10 @@ class Flight:
     `answered`: the requester has its result already (cancelled, expired) and only the attempt is still open;
     `late_report` is how that ended, if it did before the answer was durable.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
+    `expected_tokens` is what dispatch charges for it (0: nobody has said), `charged` what it did charge and the
+    ledger has not confirmed; `tenant_floor` and `project_floor` are what `begin` raises the shared virtual times
+    to first. `not_before` is in epoch seconds; `waits_for` is the code of what it waits for, `retry_after_s`
+    seconds for its requester. `arrival` is its place among those due at the same moment.
     """
 
     job: Job
@@ -36,6 +40,14 @@ class Flight:
     task: "asyncio.Task[None] | None" = None
     deltas: int = 0
     flush: Callable[[], None] | None = None
+    expected_tokens: int = 0
+    charged: float = 0.0
+    tenant_floor: float = 0.0
+    project_floor: float = 0.0
+    not_before: float = 0.0
+    waits_for: str | None = None
+    retry_after_s: float | None = None
+    arrival: int = 0
 
     @property
     def realtime(self) -> bool:

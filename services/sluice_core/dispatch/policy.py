@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from sluice_core.config.scopes import DispatchConfig
 from sluice_schemas.classes import JobClass
 
 DEFAULT_WEIGHTS: Final = {JobClass.REALTIME: 0.5, JobClass.STANDARD: 0.3, JobClass.BULK: 0.2}
@@ -24,6 +25,14 @@ class Shares:
     weights: Mapping[JobClass, float] = field(default_factory=lambda: DEFAULT_WEIGHTS)
     minimum: Mapping[JobClass, float] = field(default_factory=lambda: DEFAULT_MINIMUM)
     headroom: Mapping[JobClass, float] = field(default_factory=lambda: HEADROOM)
+
+    @classmethod
+    def from_config(cls, config: DispatchConfig) -> "Shares":
+        """What the configuration says, and the defaults where it says nothing."""
+        return cls(
+            weights={c: config.share("weights", c, DEFAULT_WEIGHTS[c]) for c in JobClass},
+            minimum={c: config.share("minimum", c, DEFAULT_MINIMUM[c]) for c in JobClass},
+        )
 
 
 def bulk_share(share: float, *, lag_s: float) -> float:
