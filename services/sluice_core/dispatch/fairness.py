@@ -17,7 +17,7 @@ both wait their weighted service differs by at most 2 U (the paper's theorem 4.4
 says what the jobs of one batch can cost).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sluice_core.config.model import Config
@@ -51,6 +51,7 @@ class VirtualTimes:
     def __init__(self, weights: Weights | None = None) -> None:
         self._weights = weights or Weights()
         self._classes = {job_class: Turns() for job_class in JobClass}
+        self._paths: dict[tuple[JobClass, str, str], _Path] = {}
 
     def tenants(self, job_class: JobClass) -> Turns:
         """The tenants of a class."""
@@ -76,8 +77,9 @@ class VirtualTimes:
     def charge(self, job_class: JobClass, tenant: str, project: str, tokens: float) -> None:
         """A job was picked: its expected tokens count at once."""
         for turns, turn in self._path(job_class, tenant, project):
-            turn.pending += tokens / turn.weight
-            turns.moved(turn)
+            cost = tokens / turn.weight
+            turn.pending += cost
+            turn.value += cost  # it rises, so its place in the order is found when it comes up
 
     def learn(
         self,
@@ -93,14 +95,14 @@ class VirtualTimes:
 
         None: the ledger did not say; then the charge counts from here.
         """
-        for (turns, turn), told in zip(
-            self._path(job_class, tenant, project), (tenant_vt, project_vt), strict=True
-        ):
+        told = tenant_vt
+        for turns, turn in self._path(job_class, tenant, project):
             cost = tokens / turn.weight
             turn.pending = max(0.0, turn.pending - cost)
             turn.shared = max(turn.shared, turn.lift) + cost if told is None else told
             turn.lift = 0.0
             turns.moved(turn)
+            told = project_vt
 
     def forget(self, job_class: JobClass, tenant: str, project: str, tokens: float) -> None:
         """A picked job did not begin: it costs nothing."""
@@ -144,10 +146,15 @@ class VirtualTimes:
                     seen.update((turn.name, p.name) for p in turn.below or () if p.present)
         return iter(seen)
 
-    def _path(self, job_class: JobClass, tenant: str, project: str) -> Iterable[tuple[Turns, Turn]]:
-        turn = self.tenant(job_class, tenant)
-        assert turn.below is not None
-        return (
-            (self._classes[job_class], turn),
-            (turn.below, self.project(job_class, tenant, project)),
-        )
+    def _path(self, job_class: JobClass, tenant: str, project: str) -> "_Path":
+        key = (job_class, tenant, project)
+        path = self._paths.get(key)
+        if path is None:
+            turn = self.tenant(job_class, tenant)
+            assert turn.below is not None
+            below = self.project(job_class, tenant, project)
+            path = self._paths[key] = ((self._classes[job_class], turn), (turn.below, below))
+        return path
+
+
+_Path = tuple[tuple[Turns, Turn], tuple[Turns, Turn]]

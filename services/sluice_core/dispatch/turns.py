@@ -79,11 +79,15 @@ class Turns:
             key, _, turn = heap[0]
             if not turn.lanes_ready or key != turn.key:
                 heapq.heappop(heap)  # left behind by a change
-            elif key < turn.value:
+            elif key >= turn.value:
+                return turn
+            elif len(heap) == 1:
+                turn.key = turn.value
+                heap[0] = (turn.value, next(self._serial), turn)
+                return turn
+            else:
                 turn.key = turn.value
                 heapq.heapreplace(heap, (turn.value, next(self._serial), turn))
-            else:
-                return turn
         return None
 
     def lane_ready(self, turn: Turn) -> None:

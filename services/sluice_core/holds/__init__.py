@@ -1,0 +1,1 @@
+"""What an operator holds back: tenants, classes, models, accounts, runs."""

@@ -1,0 +1,57 @@
+"""What is held as a process knows it, at most one heartbeat old; and changing it."""
+
+from collections.abc import Callable
+
+import structlog
+
+from sluice_core.holds.model import Holds
+from sluice_core.holds.repository import HoldRepository
+from sluice_core.jobs.model import Facts
+from sluice_schemas.classes import JobClass
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class HeldNow:
+    """Answers whether a lane or a job is held; read again when the version that heartbeats bring has moved.
+
+    `account_of` names the account that a model's jobs would go to.
+    """
+
+    def __init__(
+        self, repository: HoldRepository, account_of: Callable[[str], str | None]
+    ) -> None:
+        self._repository = repository
+        self._account_of = account_of
+        self._holds = Holds()
+        self._version = -1
+
+    async def refresh(self, version: int) -> bool:
+        """Read the holds if `version` is not the one read last; whether they are others now."""
+        if version == self._version:
+            return False
+        found = Holds.of(await self._repository.all())
+        self._version = version
+        changed = found != self._holds
+        if changed:
+            _log.info("holds.changed", held=bool(found))
+        self._holds = found
+        return changed
+
+    def lane(self, job_class: JobClass, tenant: str, model: str) -> bool:
+        """Whether a whole lane is held."""
+        holds = self._holds
+        if not holds:
+            return False
+        account = self._account_of(model) if holds.accounts else None
+        return holds.lane(job_class, tenant, model, account)
+
+    def run(self, facts: Facts) -> bool:
+        """Whether a job's run is held."""
+        return bool(self._holds.runs) and self._holds.run(facts)
+
+    def job(self, facts: Facts) -> bool:
+        """Whether a job is held, by its lane or its run."""
+        return bool(self._holds) and (
+            self.run(facts) or self.lane(facts.job_class, facts.tenant, facts.model or "")
+        )
