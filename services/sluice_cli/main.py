@@ -7,6 +7,7 @@ from sluice_cli import (
     deadletter,
     demo_command,
     doctor,
+    holds,
     jobs,
     keys,
     processes,
@@ -29,6 +30,7 @@ up.register(app)
 submit_command.register(app)
 processes.register(app)
 doctor.register(app)
+holds.register(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")

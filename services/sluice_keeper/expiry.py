@@ -2,6 +2,8 @@
 
 import structlog
 
+from sluice_core.holds.model import HELD, Holds
+from sluice_core.holds.repository import HoldRepository
 from sluice_core.intake.model import Requester
 from sluice_core.jobs.model import Job, State
 from sluice_core.jobs.repository import JobRepository
@@ -20,8 +22,8 @@ FLAG_BATCH = 1_000
 _log = structlog.stdlib.get_logger(__name__)
 
 
-def end_of(job: Job, *, now: float) -> tuple[State, Problem]:
-    """How a job ends that was claimed for its end; `now` in epoch seconds.
+def end_of(job: Job, *, now: float, held: bool = False) -> tuple[State, Problem]:
+    """How a job ends that was claimed for its end; `now` in epoch seconds. `held`: an operator holds it.
 
     The ledger's clock has found it due: a job whose deadline is what was due has expired, whatever this
     machine's clock says.
@@ -35,14 +37,22 @@ def end_of(job: Job, *, now: float) -> tuple[State, Problem]:
             code=ErrorCode.DEADLINE_EXCEEDED, message="the deadline passed before it was called"
         )
     return State.REJECTED, Problem(
-        code=ErrorCode.CONCURRENCY_EXCEEDED, message="no slot became free within max_wait_s"
+        code=ErrorCode.CONCURRENCY_EXCEEDED,
+        message=HELD if held else "no slot became free within max_wait_s",
     )
 
 
 class Expiry:
     """Claims what has to end, in any lane, settles it as its owner and publishes."""
 
-    def __init__(self, jobs: JobRepository, publisher: Publisher, clock: Clock) -> None:
+    def __init__(
+        self,
+        jobs: JobRepository,
+        publisher: Publisher,
+        clock: Clock,
+        holds: HoldRepository,
+    ) -> None:
+        self._holds = holds
         self._jobs = jobs
         self._publisher = publisher
         self._clock = clock
@@ -53,7 +63,8 @@ class Expiry:
         flagged = await self._jobs.flag_cancelled_runs(FLAG_BATCH)
         jobs = await self._jobs.claim_ending(BATCH)
         if jobs:
-            settled = await self._jobs.settle([self._ended(job) for job in jobs])
+            holds = Holds.of(await self._holds.all())
+            settled = await self._jobs.settle([self._ended(job, holds) for job in jobs])
             _log.info("expiry.ended", jobs=len(jobs))
             await self._publisher.publish_rows([row for row, _, _ in settled.events])
         return flagged == FLAG_BATCH or len(jobs) >= BATCH
@@ -64,9 +75,13 @@ class Expiry:
         if left:
             _log.warning("expiry.gave_back", jobs=await self._jobs.release(sorted(left)))
 
-    def _ended(self, job: Job) -> Settlement:
-        now = round(self._clock.now(), 6)
-        state, problem = end_of(job, now=now)
+    def _ended(self, job: Job, holds: Holds) -> Settlement:
+        now, facts = round(self._clock.now(), 6), job.facts
+        # Which account the job would have gone to is known to the workers alone.
+        held = holds.run(facts) or holds.lane(
+            facts.job_class, facts.tenant, facts.model or "", None
+        )
+        state, problem = end_of(job, now=now, held=held)
         return ending(
             job,
             state=state,

@@ -11,6 +11,8 @@ import structlog
 
 from sluice_core.config.load import Withheld, load_config
 from sluice_core.config.model import Config
+from sluice_core.holds.repository import HoldRepository
+from sluice_core.jobs.parked import ParkedRepository
 from sluice_core.jobs.repository import JobRepository
 from sluice_core.ledger import check_migrations
 from sluice_core.presence.repository import Beat, PresenceRepository
@@ -26,6 +28,7 @@ from sluice_keeper import (
     reaper,
     records,
     runs,
+    shelf,
     sweeper,
     unknowns,
 )
@@ -129,7 +132,8 @@ class Keeper:
         self._sweeper = sweeper.Sweeper(
             watch, outbox, publisher, incarnation, lease_s=leases.calling_lease
         )
-        self._expiry = expiry.Expiry(jobs, publisher, clock)
+        self._expiry = expiry.Expiry(jobs, publisher, clock, HoldRepository(database))
+        self._shelf = shelf.Shelf(ParkedRepository(database))
         self._archive = archive.Archive(jobs)
         self._partitions = partitions.Partitions(upkeep, config.retention)
         self._unknowns = unknowns.Unknowns(upkeep, config.unknown)
@@ -143,6 +147,7 @@ class Keeper:
             ("reaper", self._reaper.once, reaper.EVERY_S),
             ("sweeper", self._sweeper.once, sweeper.EVERY_S),
             ("expiry", self._expiry.once, expiry.EVERY_S),
+            ("shelf", self._shelf.once, shelf.EVERY_S),
             ("archive", self._archive.once, archive.EVERY_S),
             ("unknowns", self._unknowns.once, unknowns.EVERY_S),
             ("runs", self._runs.once, runs.EVERY_S),

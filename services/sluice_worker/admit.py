@@ -1,7 +1,9 @@
 """The step that makes records durable: verdicts become rows, a micro-batch at a time, before any offset is committed."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -20,9 +22,11 @@ from sluice_schemas.base import UNALLOCATED
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 from sluice_schemas.identity import id_by_record
+from sluice_worker.crowds import Crowds
 from sluice_worker.entries import (
     Row,
     conflict,
+    crowded,
     distinct,
     flight_of,
     job_entry,
@@ -46,8 +50,10 @@ class AdmitStep:
         origin: Origin,
         *,
         pool_of: Callable[[str], str],
-        starts_here: Callable[[JobClass, str, int], bool],
-        parked: Callable[[int, JobClass], None],
+        room_here: Callable[[JobClass, str, int, str, str], int],
+        parked: Callable[[int, JobClass, str], None],
+        crowds: Crowds,
+        known: Callable[[Iterable[UUID]], Awaitable[set[UUID]]],
         hold: Callable[[list[Flight]], None],
         cluster_id: str,
     ) -> None:
@@ -56,8 +62,10 @@ class AdmitStep:
         self._publisher = publisher
         self._origin = origin
         self._pool_of = pool_of
-        self._starts_here = starts_here
+        self._room_here = room_here
         self._parked = parked
+        self._crowds = crowds
+        self._known = known
         self._hold = hold
         self._cluster_id = cluster_id
 
@@ -69,7 +77,9 @@ class AdmitStep:
             for v in verdicts
             if isinstance(v, Rejection) and v.dead_letter
         ]
-        rows = [await self._row(v) for v in verdicts if not isinstance(v, DeadLetter)]
+        taken: Counter[tuple[JobClass, str]] = Counter()
+        rows = [await self._row(v, taken) for v in verdicts if not isinstance(v, DeadLetter)]
+        rows = await self._uncrowded(rows)
         dead = [self._dead_letter(letter) for letter in letters]
         while rows or dead:
             now, rows = distinct(rows)
@@ -132,7 +142,8 @@ class AdmitStep:
                 if row.entry.state is State.REJECTED:
                     continue
                 if row.entry.state is State.PARKED and verdict is Admission.ADMITTED:
-                    self._parked(row.entry.lane, row.entry.facts.job_class)
+                    facts = row.entry.facts
+                    self._parked(row.entry.lane, facts.job_class, facts.tenant)
                     continue
                 flight = flight_of(row, admitted, place, now)
                 flight.cancelled = verdict is Admission.CANCELLED
@@ -141,13 +152,37 @@ class AdmitStep:
         await self._publish(admitted.outbox)
         return again
 
+    async def _uncrowded(self, rows: list[Row]) -> list[Row]:
+        """Refuse new jobs of tenants of whom too many wait; a record that makes no new job is not refused."""
+        beyond = {
+            place: waiting
+            for place, row in enumerate(rows)
+            if row.entry.state is State.PARKED
+            and (waiting := self._waiting_beyond(row)) is not None
+        }
+        if not beyond:
+            return rows
+        known = await self._known(rows[place].entry.id for place in beyond)
+        for place, waiting in beyond.items():
+            verdict = rows[place].verdict
+            if isinstance(verdict, NewJob) and verdict.id not in known:
+                rows[place] = await self._row(crowded(verdict, waiting))
+        return rows
+
+    def _waiting_beyond(self, row: Row) -> int | None:
+        facts = row.entry.facts
+        return self._crowds.beyond(facts.job_class, facts.tenant, row.verdict.record.topic)
+
     async def _publish(self, ids: Sequence[int]) -> None:
         try:
             await self._publisher.publish_rows(ids)
         except DATABASE_ERRORS as exc:
             _log.warning("events.left_to_sweeper", error=repr(exc))
 
-    async def _row(self, verdict: NewJob | Rejection) -> Row:
+    async def _row(
+        self, verdict: NewJob | Rejection, taken: Counter[tuple[JobClass, str]] | None = None
+    ) -> Row:
+        """A verdict's row. `taken` counts the places here that this poll's jobs have taken."""
         model = verdict.model or ""
         pool = self._pool_of(model)
         lane = await self._names.lane(
@@ -161,7 +196,11 @@ class AdmitStep:
         user = verdict.user and await self._names.pseudonym(verdict.tenant, verdict.user)
         if isinstance(verdict, Rejection):
             return Row(verdict, rejection_entry(verdict, lane, run or None, user or None))
-        starts = self._starts_here(verdict.job_class, pool, lane)
+        whose = (verdict.job_class, verdict.tenant)
+        room = self._room_here(verdict.job_class, pool, lane, verdict.tenant, model)
+        starts = room > (0 if taken is None else taken[whose])
+        if starts and taken is not None:
+            taken[whose] += 1
         state = State.OWNED if starts else State.PARKED
         return Row(verdict, job_entry(verdict, lane, run or None, user or None, state))
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from sluice_core.dispatch.fairness import VirtualTimes
 from sluice_core.dispatch.policy import Shares, bulk_share, next_class
@@ -19,6 +19,11 @@ LEAST_ROOM: Final = 8
 """Jobs of a class that any tenant may hold here, however many tenants wait."""
 OUTPUT_TOKENS: Final = 256
 """What an answer is taken to have where nobody has said better."""
+
+Held = Callable[[Job], bool]
+"""Whether an operator has stopped a job: its tenant, class, model, account or run."""
+Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
+"""Runs something after so many seconds."""
 
 
 class Dispatcher:
@@ -38,8 +43,8 @@ class Dispatcher:
         shares: Shares | None = None,
         times: VirtualTimes | None = None,
         give_back: Callable[[list[Flight]], None] | None = None,
-        held: "Held | None" = None,
-        later: "Later | None" = None,
+        held: Held | None = None,
+        later: Later | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._slots = slots
@@ -292,17 +297,3 @@ class Dispatcher:
         self._alarm = None
         self.fill()
         self._set_alarm()
-
-
-class Held(Protocol):
-    """Whether an operator has stopped a job: its tenant, class, model, account or run."""
-
-    def __call__(self, job: Job, /) -> bool:
-        """Decide for one job."""
-
-
-class Later(Protocol):
-    """Runs something after so many seconds."""
-
-    def __call__(self, delay_s: float, what: Callable[[], None], /) -> asyncio.TimerHandle:
-        """Set a timer."""

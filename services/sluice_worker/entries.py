@@ -69,6 +69,16 @@ def conflict(job: NewJob) -> Rejection:
     )
 
 
+def crowded(job: NewJob, waiting: int) -> Rejection:
+    """What becomes of a job of a tenant that has too many waiting."""
+    return refusal(
+        job,
+        ErrorCode.RATE_LIMITED,
+        f"{waiting} {job.job_class.label} jobs of {job.tenant} wait already, which is its bound:"
+        " send again when fewer wait, or have tenants.*.max_parked raised",
+    )
+
+
 def job_entry(job: NewJob, lane: int, run: int | None, user_id: str | None, state: State) -> Entry:
     """A job's row, asked for in `state`; its `max_wait_s` runs from now."""
     due = job.deadline

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import structlog
@@ -32,7 +32,8 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
     """One group's records, handed to `take` in batches; their offsets are committed when it returns.
 
     `take` raises where nothing could be made durable: the same batch is then handed over again. `full`
-    says whether reading must pause; it is asked after every batch.
+    says whether reading must pause, `full_topics` which topics must where the others go on; both are asked
+    after every batch.
     """
 
     def __init__(
@@ -43,13 +44,16 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
         take: Take,
         *,
         full: Callable[[], bool],
+        full_topics: Callable[[], Collection[str]] = tuple,
         instance: str | None,
     ) -> None:
         self.group = group
         self._take = take
+        self._topics = frozenset(topics)
         self._full = full
+        self._full_topics = full_topics
         self._stopping = False
-        self._paused = False
+        self._paused: frozenset[str] = frozenset()
         self._resumer: asyncio.Task[None] | None = None
         self._handling = False
         self._progress = time.monotonic()
@@ -118,8 +122,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
         finally:
             self._handling = False
             self._progress = time.monotonic()
-        if self._full() and not self._paused:
-            self._pause()
+        self._regulate()
 
     async def _insist(self, records: Sequence[Record]) -> bool:
         delay = 0.05
@@ -161,36 +164,48 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
             # They are delivered again, and admission knows them.
             _log.warning("intake.commit_lost", group=self.group, error=repr(exc))
 
-    def _pause(self) -> None:
-        self._paused = True
-        self._consumer.pause(*self._consumer.assignment())
-        _log.info("intake.paused", group=self.group)
-        self._resumer = asyncio.create_task(self._resume())
+    def _regulate(self) -> None:
+        """Pause the partitions of topics that are full, and read those on that are not any more."""
+        full = self._topics if self._full() else self._topics & frozenset(self._full_topics())
+        if full == self._paused or self._consumer is None or self._stopping:
+            return
+        before, self._paused = self._paused, full
+        assigned = self._consumer.assignment()
+        if closed := [tp for tp in assigned if tp.topic in full - before]:
+            self._consumer.pause(*closed)
+        if opened := [tp for tp in self._consumer.paused() if tp.topic in before - full]:
+            self._consumer.resume(*opened)
+            self._progress = time.monotonic()
+        _log.info(
+            "intake.paused" if full else "intake.resumed", group=self.group, topics=sorted(full)
+        )
+        if full and (self._resumer is None or self._resumer.done()):
+            self._resumer = asyncio.create_task(self._resume())
 
     async def _resume(self) -> None:
-        while self._full():
+        while self._paused and not self._stopping:
             await asyncio.sleep(0.05)
-        self._paused = False
-        self._progress = time.monotonic()
-        if self._consumer is not None and not self._stopping:
-            self._consumer.resume(*self._consumer.paused())
-            _log.info("intake.resumed", group=self.group)
+            self._regulate()
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Nothing to wait for: the ledger makes a rebalance harmless."""
 
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """A rebalance clears pauses; they are put back."""
-        if (self._paused or self._stopping) and self._consumer is not None:
-            self._consumer.pause(*assigned)
+        if self._consumer is None:
+            return
+        if again := [tp for tp in assigned if self._stopping or tp.topic in self._paused]:
+            self._consumer.pause(*again)
 
     def stalled(self) -> bool:
         """Whether an assigned, unpaused partition has had unread records for two session timeouts."""
         consumer = self._consumer
-        if consumer is None or self._handling or self._paused or self._stopping:
+        if consumer is None or self._handling or self._stopping:
             self._progress = time.monotonic()
             return False
         for partition in consumer.assignment():
+            if partition.topic in self._paused:
+                continue
             end = consumer.highwater(partition)
             state = consumer._subscription.subscription.assignment.state_value(partition)
             if end is not None and state.has_valid_position and state.position < end:

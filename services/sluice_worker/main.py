@@ -5,9 +5,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import asyncpg
 import structlog
@@ -216,11 +217,21 @@ def _subscriptions(
     for names, job_class in _groups(config, options):
         if job_class is None:
             group, take, full = control_group(prefix), worker.control.take, _never
+            full_topics: Callable[[], Collection[str]] = tuple
         else:
             group, take = group_of(job_class, prefix), worker.take
             full = backlog.check(job_class, worker.busy)
+            full_topics = partial(worker.crowds.full_topics, job_class)
         subscriptions.append(
-            Subscription(broker, names, group, take, full=full, instance=settings.worker_name)
+            Subscription(
+                broker,
+                names,
+                group,
+                take,
+                full=full,
+                full_topics=full_topics,
+                instance=settings.worker_name,
+            )
         )
     return subscriptions
 

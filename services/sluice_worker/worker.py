@@ -8,10 +8,16 @@ import asyncpg
 import structlog
 
 from sluice_core.config.model import Config
+from sluice_core.dispatch.fairness import VirtualTimes, Weights
+from sluice_core.dispatch.policy import Shares
+from sluice_core.dispatch.repository import VirtualTimeRepository
+from sluice_core.holds.repository import HoldRepository
+from sluice_core.holds.service import HeldNow
 from sluice_core.intake.model import Cancel, Record
 from sluice_core.intake.policy import IntakePolicy
-from sluice_core.jobs.model import State
+from sluice_core.jobs.model import Job, State
 from sluice_core.jobs.names import NameRepository
+from sluice_core.jobs.parked import ParkedRepository
 from sluice_core.jobs.repository import JobRepository
 from sluice_core.keys.ring import Keys
 from sluice_core.presence.repository import Beat
@@ -24,17 +30,22 @@ from sluice_platform.lifecycle import TaskSet
 from sluice_providers.http import Transport
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
+from sluice_worker.accounts import first_account
 from sluice_worker.admit import AdmitStep
 from sluice_worker.audit import SelfAudit
 from sluice_worker.begin import BeginStep
 from sluice_worker.call import CallStep
 from sluice_worker.claim import Claimer
 from sluice_worker.control import ControlStep
+from sluice_worker.crowds import Crowds
 from sluice_worker.dispatch import Dispatcher
+from sluice_worker.ending import why_not_begun
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
 from sluice_worker.names import Names
 from sluice_worker.reading import Reader
+from sluice_worker.refresh import Refresh
+from sluice_worker.returns import ReturnStep
 from sluice_worker.route import Router
 from sluice_worker.settle import SettleStep
 from sluice_worker.stream import Deltas
@@ -74,7 +85,9 @@ class Worker:
         self.holdings = Holdings()
         self.publisher = publisher
         self.jobs = JobRepository(database, incarnation)
-        names = NameRepository(database)
+        names, parked = NameRepository(database), ParkedRepository(database)
+        self._held = HeldNow(HoldRepository(database), first_account(config, pool))
+        self.crowds = Crowds(parked, config)
         router = Router(config, prices, pool=pool)
         self.settle = SettleStep(self.jobs, outbox, publisher, origin, released=self._released)
         self.calls = CallStep(
@@ -88,7 +101,7 @@ class Worker:
             self.jobs,
             router,
             keys.get,
-            called=self.calls.start,
+            called=self._begun,
             refused=self._refused_at_begin,
             lost=self._lost,
         )
@@ -97,15 +110,30 @@ class Worker:
             start=self.begin.add,
             expire=self._expired,
             may_start=self._trusted,
+            shares=Shares.from_config(config.dispatch),
+            times=VirtualTimes(Weights.from_config(config)),
+            give_back=self._return,
+            held=self._stopped,
+            later=lambda delay_s, what: asyncio.get_running_loop().call_later(delay_s, what),
         )
+        self._refresh = Refresh(VirtualTimeRepository(database), self.dispatcher.times)
         self.claimer = Claimer(
             self.jobs,
             names,
+            parked,
             self.dispatcher,
             self.holdings,
             pool=pool,
             classes=classes,
             usable=self._may_claim,
+            held=self._held.lane,
+        )
+        self._returns = ReturnStep(
+            self.jobs,
+            parked,
+            self.holdings,
+            run_held=self._held.run,
+            rewind=self.claimer.rewind,
         )
         self.admit = AdmitStep(
             self.jobs,
@@ -113,8 +141,10 @@ class Worker:
             publisher,
             origin,
             pool_of=router.pool_of,
-            starts_here=self._starts_here,
-            parked=self.claimer.parked,
+            room_here=self._room_here,
+            parked=self._parked,
+            crowds=self.crowds,
+            known=parked.known,
             hold=self._hold,
             cluster_id=cluster_id,
         )
@@ -129,6 +159,9 @@ class Worker:
             ("settle.prompt", self.settle.run_prompt()),
             ("settle.patient", self.settle.run_patient()),
             ("claim", self.claimer.run()),
+            ("return", self._returns.run()),
+            ("refresh", self._refresh.run()),
+            ("crowds", self.crowds.run()),
             ("audit", self.audit.run()),
             ("pace", self._pace()),
         ):
@@ -140,9 +173,11 @@ class Worker:
         await self.admit.write([v for v in verdicts if not isinstance(v, Cancel)])
 
     async def beat(self, beat: Beat) -> None:
-        """What a heartbeat brought: cancels of held jobs, and changed keys."""
+        """What a heartbeat brought: cancels of held jobs, changed keys, and what operators hold."""
         self._last_beat = time.monotonic()
         await self._keys.refresh(beat.keys_version)
+        if await self._held.refresh(beat.config_version):
+            self.dispatcher.stop_held()
         for row in beat.cancels:
             flight = self.holdings.get(row)
             if flight is not None:
@@ -170,14 +205,17 @@ class Worker:
         for flight in unstarted:
             self.holdings.remove(flight)
 
-    def _starts_here(self, job_class: JobClass, pool: str, lane: int) -> bool:
-        """Whether a fresh job starts owned: somebody waits for it, or nothing waits before it and a slot is free."""
+    def _room_here(self, job_class: JobClass, pool: str, lane: int, tenant: str, model: str) -> int:
+        """How many fresh jobs of a lane may start owned: somebody waits for them, or nothing waits before them."""
         if pool != self._pool or self.stopping or not self._trusted():
-            return False
-        room = self.dispatcher.room(job_class)
-        if job_class is JobClass.REALTIME:
-            return room > 0
-        return room > 0 and not self.claimer.has_backlog(lane)
+            return 0
+        if self.dispatcher.blocked(job_class, lane) or self._held.lane(job_class, tenant, model):
+            return 0
+        if job_class is not JobClass.REALTIME and self.claimer.has_backlog(lane):
+            return 0
+        room = self.dispatcher.room(job_class, tenant)
+        most = self.dispatcher.most(job_class, lane)
+        return room if most is None else min(room, most)
 
     def busy(self) -> bool:
         """Whether intake must wait: settlements or events pile up behind it."""
@@ -189,9 +227,10 @@ class Worker:
     def _trusted(self) -> bool:
         """Whether others may still take this process for alive.
 
-        After a freeze nothing starts before a beat has told whether it was declared dead meanwhile.
+        After a freeze nothing starts before a beat has told whether it was declared dead meanwhile; nor at first,
+        before one has told what operators hold.
         """
-        return time.monotonic() - self._last_beat < self._lease_s
+        return self._held.known and time.monotonic() - self._last_beat < self._lease_s
 
     def _hold(self, flights: list[Flight]) -> None:
         for flight in flights:
@@ -207,21 +246,24 @@ class Worker:
 
     def _expired(self, flight: Flight) -> None:
         """A waiting flight ends without a call: cancelled, past its deadline, or past max_wait_s."""
-        if flight.cancelled or flight.job.cancel:
-            end = (State.CANCELLED, ErrorCode.CANCELLED, "cancelled before it was called")
-        elif flight.job.deadline <= time.time():
-            end = (
-                State.EXPIRED,
-                ErrorCode.DEADLINE_EXCEEDED,
-                "the deadline passed before it was called",
-            )
-        else:
-            end = (
-                State.REJECTED,
-                ErrorCode.CONCURRENCY_EXCEEDED,
-                "no slot became free within max_wait_s",
-            )
-        self.settle.refuse(flight, *end)
+        state, problem = why_not_begun(
+            flight, now=time.time(), held=self._held.job(flight.job.facts)
+        )
+        self.settle.end(flight, state, report=None, problem=problem)
+
+    def _begun(self, flight: Flight, attempt: int) -> None:
+        self.dispatcher.learn(flight)
+        self.calls.start(flight, attempt)
+
+    def _stopped(self, job: Job, /) -> bool:
+        return self._held.job(job.facts)
+
+    def _return(self, flights: list[Flight]) -> None:
+        self._returns.add(flights)
+
+    def _parked(self, lane: int, job_class: JobClass, tenant: str) -> None:
+        self.claimer.parked(lane, job_class)
+        self.crowds.parked(job_class, tenant)
 
     def _refused_at_begin(
         self, flight: Flight, state: State, code: ErrorCode, message: str

@@ -76,7 +76,7 @@ class VirtualTimes:
 
     def charge(self, job_class: JobClass, tenant: str, project: str, tokens: float) -> None:
         """A job was picked: its expected tokens count at once."""
-        for turns, turn in self._path(job_class, tenant, project):
+        for _, turn in self._path(job_class, tenant, project):
             cost = tokens / turn.weight
             turn.pending += cost
             turn.value += cost  # it rises, so its place in the order is found when it comes up

@@ -18,13 +18,16 @@ class HeldNow:
     `account_of` names the account that a model's jobs would go to.
     """
 
-    def __init__(
-        self, repository: HoldRepository, account_of: Callable[[str], str | None]
-    ) -> None:
+    def __init__(self, repository: HoldRepository, account_of: Callable[[str], str | None]) -> None:
         self._repository = repository
         self._account_of = account_of
         self._holds = Holds()
         self._version = -1
+
+    @property
+    def known(self) -> bool:
+        """Whether the holds were read at all."""
+        return self._version >= 0
 
     async def refresh(self, version: int) -> bool:
         """Read the holds if `version` is not the one read last; whether they are others now."""

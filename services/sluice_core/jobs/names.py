@@ -14,9 +14,9 @@ class NameRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def lanes(self) -> list[Lane]:
-        """Every lane there is."""
-        rows = await self._pool.fetch("select * from sluice.lanes order by id")
+    async def lanes(self, after: int = 0) -> list[Lane]:
+        """Every lane there is with an id above `after`."""
+        rows = await self._pool.fetch("select * from sluice.lanes where id > $1 order by id", after)
         return [
             Lane(
                 id=row["id"],

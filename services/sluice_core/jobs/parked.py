@@ -1,4 +1,7 @@
-"""How much waits in the ledger: what intake's backpressure goes by."""
+"""What waits in the ledger: how much of it, in which lanes, and what stands aside for an operator."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import UUID
 
 import asyncpg
 
@@ -6,7 +9,7 @@ from sluice_schemas.classes import JobClass
 
 
 class ParkedRepository:
-    """Counts what is parked; each method is one statement."""
+    """Counts what is parked and moves it in and out of its lanes; each method is one statement."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -21,6 +24,16 @@ class ParkedRepository:
         )
         return count
 
+    async def of_tenants(self, job_class: JobClass, limits: Mapping[str, int]) -> Mapping[str, int]:
+        """Parked rows of tenants in a class; counting ends at each one's limit."""
+        counts = await self._pool.fetchval(
+            "select sluice.parked_v1($1::smallint, $2, $3)",
+            job_class,
+            list(limits),
+            list(limits.values()),
+        )
+        return dict(zip(limits, counts, strict=True))
+
     async def bytes(self) -> int:
         """The size of all stored requests on disk."""
         size: int = await self._pool.fetchval(
@@ -28,3 +41,27 @@ class ParkedRepository:
             " where i.inhparent = 'sluice.requests'::regclass"
         )
         return size
+
+    async def waiting_lanes(self) -> set[int]:
+        """The lanes that have parked rows."""
+        rows = await self._pool.fetch("select lane from sluice.waiting_lanes_v1() w(lane)")
+        return {row["lane"] for row in rows}
+
+    async def known(self, jobs: Iterable[UUID]) -> set[UUID]:
+        """Which of these identities are remembered: a record that names one makes no new job."""
+        rows = await self._pool.fetch(
+            "select uuid from sluice.identities where uuid = any ($1)"
+            " union select uuid from sluice.jobs_past where uuid = any ($1)",
+            list(jobs),
+        )
+        return {UUID(bytes=row["uuid"].bytes) for row in rows}
+
+    async def shelve(self, owner: int, rows: Sequence[int]) -> int:
+        """Set owned rows aside until they end or `unshelve` puts them back; returns how many were."""
+        count: int = await self._pool.fetchval("select sluice.shelve_v1($1, $2)", owner, rows)
+        return count
+
+    async def unshelve(self, limit: int) -> int:
+        """Put rows back whose run is not held, at most `limit` now."""
+        count: int = await self._pool.fetchval("select sluice.unshelve_v1($1)", limit)
+        return count

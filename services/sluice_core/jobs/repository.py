@@ -36,7 +36,7 @@ def is_poison(error: asyncpg.PostgresError) -> bool:
 
 
 def job_of(row: Mapping[str, Any]) -> Job:
-    """A row of `claim_v1` and its like as a value."""
+    """A row of `claim_v2` and its like as a value."""
     return Job(
         row=row["job"],
         id=UUID(bytes=row["uuid"].bytes),  # the driver's own UUID type is no JSON
@@ -181,18 +181,19 @@ class JobRepository:
 
     async def claim(
         self,
-        cursors: Sequence[tuple[int, float, int]],
+        cursors: Sequence[tuple[int, float, int, int]],
         *,
-        per_lane: int,
         limit: int,
         max_bytes: int,
     ) -> list[Job]:
-        """Take parked rows after each lane's cursor (lane, due_at, row), and due retries of these lanes."""
+        """Take parked rows and due retries, of each lane in turn.
+
+        A cursor is (lane, due_at, row, most): parked rows after that place, at most `most` of them and of retries.
+        """
         rows = await self._pool.fetch(
-            "select * from sluice.claim_v1($1, $2, $3, $4, $5, true)",
+            "select * from sluice.claim_v2($1, $2, $3, $4)",
             self.incarnation,
             cursors,
-            per_lane,
             limit,
             max_bytes,
         )
@@ -201,7 +202,7 @@ class JobRepository:
     async def claim_ending(self, limit: int) -> list[Job]:
         """Take rows nobody owns that are cancelled or past due, in any lane. Their bodies stay behind."""
         rows = await self._pool.fetch(
-            "select * from sluice.claim_ending_v1($1, $2)", self.incarnation, limit
+            "select * from sluice.claim_ending_v2($1, $2)", self.incarnation, limit
         )
         return [job_of(row) for row in rows]
 
