@@ -1,9 +1,10 @@
 """Ends jobs that nobody owns and whose time is over: cancelled, past their deadline, or past max_wait_s."""
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 
-from sluice_core.holds.model import HELD, Holds
-from sluice_core.holds.repository import HoldRepository
+from sluice_core.holds.model import Holds
 from sluice_core.intake.model import Requester
 from sluice_core.jobs.model import Job, State
 from sluice_core.jobs.repository import JobRepository
@@ -11,9 +12,9 @@ from sluice_core.jobs.writes import Settlement
 from sluice_core.publishing.service import Publisher
 from sluice_core.settlement.model import Problem
 from sluice_core.settlement.policy import ending
+from sluice_core.settlement.waiting import not_begun
 from sluice_platform.clock import Clock
 from sluice_platform.ids import uuid7
-from sluice_schemas.errors import ErrorCode
 
 EVERY_S = 0.5
 BATCH = 200
@@ -23,23 +24,8 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 def end_of(job: Job, *, now: float, held: bool = False) -> tuple[State, Problem]:
-    """How a job ends that was claimed for its end; `now` in epoch seconds. `held`: an operator holds it.
-
-    The ledger's clock has found it due: a job whose deadline is what was due has expired, whatever this
-    machine's clock says.
-    """
-    if job.cancel:
-        return State.CANCELLED, Problem(
-            code=ErrorCode.CANCELLED, message="cancelled before it was called"
-        )
-    if job.due_at >= job.deadline or job.deadline <= now:
-        return State.EXPIRED, Problem(
-            code=ErrorCode.DEADLINE_EXCEEDED, message="the deadline passed before it was called"
-        )
-    return State.REJECTED, Problem(
-        code=ErrorCode.CONCURRENCY_EXCEEDED,
-        message=HELD if held else "no slot became free within max_wait_s",
-    )
+    """How a job ends that was claimed for its end; `now` in epoch seconds. `held`: an operator holds it."""
+    return not_begun(job, now=now, held=held, waits_for=job.waits_for)
 
 
 class Expiry:
@@ -50,7 +36,7 @@ class Expiry:
         jobs: JobRepository,
         publisher: Publisher,
         clock: Clock,
-        holds: HoldRepository,
+        holds: Callable[[], Awaitable[Holds]],
     ) -> None:
         self._holds = holds
         self._jobs = jobs
@@ -63,7 +49,7 @@ class Expiry:
         flagged = await self._jobs.flag_cancelled_runs(FLAG_BATCH)
         jobs = await self._jobs.claim_ending(BATCH)
         if jobs:
-            holds = Holds.of(await self._holds.all())
+            holds = await self._holds()
             settled = await self._jobs.settle([self._ended(job, holds) for job in jobs])
             _log.info("expiry.ended", jobs=len(jobs))
             await self._publisher.publish_rows([row for row, _, _ in settled.events])

@@ -132,7 +132,7 @@ class Keeper:
         self._sweeper = sweeper.Sweeper(
             watch, outbox, publisher, incarnation, lease_s=leases.calling_lease
         )
-        self._expiry = expiry.Expiry(jobs, publisher, clock, HoldRepository(database))
+        self._expiry = expiry.Expiry(jobs, publisher, clock, HoldRepository(database).current)
         self._shelf = shelf.Shelf(ParkedRepository(database))
         self._archive = archive.Archive(jobs)
         self._partitions = partitions.Partitions(upkeep, config.retention)

@@ -1,6 +1,7 @@
 """Time as a value that tests can set."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -26,3 +27,14 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds that never go back, from an arbitrary start."""
         return time.monotonic()
+
+
+class Timer(Protocol):
+    """Something that will run, unless it is cancelled before."""
+
+    def cancel(self) -> None:
+        """Do not run it."""
+
+
+Later = Callable[[float, Callable[[], None]], Timer]
+"""Runs something after so many seconds."""

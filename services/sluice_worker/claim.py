@@ -181,7 +181,12 @@ class Claimer:
     def hold(self, jobs: Iterable[Job]) -> None:
         """Take claimed jobs into this worker's hands."""
         flights = [
-            Flight(job=job, requester=Requester.from_bytes(job.requester), size=len(job.body))
+            Flight(
+                job=job,
+                requester=Requester.from_bytes(job.requester),
+                size=len(job.body),
+                waits_for=job.waits_for,
+            )
             for job in jobs
         ]
         for flight in flights:

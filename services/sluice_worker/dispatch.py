@@ -1,6 +1,5 @@
 """The step that decides which held job starts next: class shares, then tenants' and projects' turns, then deadlines."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -10,6 +9,7 @@ from sluice_core.dispatch.policy import Shares, bulk_share, next_class
 from sluice_core.dispatch.queue import FairQueue
 from sluice_core.dispatch.window import Windows
 from sluice_core.jobs.model import Job
+from sluice_platform.clock import Later, Timer
 from sluice_schemas.classes import JobClass
 from sluice_worker.flight import Flight
 
@@ -22,15 +22,14 @@ OUTPUT_TOKENS: Final = 256
 
 Held = Callable[[Job], bool]
 """Whether an operator has stopped a job: its tenant, class, model, account or run."""
-Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
-"""Runs something after so many seconds."""
 
 
 class Dispatcher:
     """Waiting flights by class and turn, and the slots they start into.
 
-    `give_back` takes flights that shall wait in the ledger instead; `later` runs something after so many
-    seconds (None: what waits for a moment is looked at with the next event).
+    `give_back` takes flights that shall wait in the ledger instead; `blocked` hears which lane waits for which
+    code until when; `later` runs something after so many seconds (None: what waits for a moment is looked at
+    with the next event).
     """
 
     def __init__(
@@ -44,6 +43,7 @@ class Dispatcher:
         times: VirtualTimes | None = None,
         give_back: Callable[[list[Flight]], None] | None = None,
         held: Held | None = None,
+        blocked: Callable[[int, str, float], None] | None = None,
         later: Later | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -55,6 +55,7 @@ class Dispatcher:
         self.times = times or VirtualTimes()
         self._give_back = give_back
         self._held = held
+        self._tell_blocked = blocked
         self._later = later
         self._clock = clock
         self._queues: dict[JobClass, FairQueue[Flight]] = {
@@ -66,7 +67,7 @@ class Dispatcher:
         self._bytes = 0
         self._bulk = 1.0
         self._filling = False
-        self._alarm: tuple[float, asyncio.TimerHandle] | None = None
+        self._alarm: tuple[float, Timer] | None = None
         self.held_back = False
 
     @property
@@ -136,15 +137,20 @@ class Dispatcher:
         flight.not_before = 0.0 if whole_lane else until
         if whole_lane:
             queue.block(lane, until)
+            if self._tell_blocked is not None and flight.waits_for is not None:
+                self._tell_blocked(lane, flight.waits_for, until)
         self._enter(flight)
         if whole_lane and self._give_back is not None:
             keep = self._windows.refused(lane, self._clock())
-            self._leave(queue.surplus(lane, keep))
+            surplus = queue.surplus(lane, keep)
+            self._bytes -= sum(one.size for one in surplus)
+            self._return(surplus)
         self._set_alarm()
 
-    def unblock(self, job_class: JobClass, lane: int) -> None:
+    def unblock(self, lane: int) -> None:
         """A lane need not wait any longer."""
-        self._queues[job_class].unblock(lane)
+        for queue in self._queues.values():
+            queue.unblock(lane)
         self.fill()
 
     def learn(
@@ -237,7 +243,7 @@ class Dispatcher:
         """Give back what waits here and an operator has stopped since."""
         if self._held is not None:
             stopped = [f for queue in self._queues.values() for f in queue if self._stopped(f)]
-            self._leave([flight for flight in stopped if self.take_out(flight)], counted=False)
+            self._return([flight for flight in stopped if self.take_out(flight)])
 
     def empty(self) -> list[Flight]:
         """Remove and return everything that waits (draining), the earliest due first."""
@@ -270,11 +276,6 @@ class Dispatcher:
         if self._held is None or self._give_back is None or flight.cancelled or flight.job.cancel:
             return False
         return flight.job.due_at > self._clock() and self._held(flight.job)
-
-    def _leave(self, flights: list[Flight], *, counted: bool = True) -> None:
-        if counted:
-            self._bytes -= sum(flight.size for flight in flights)
-        self._return(flights)
 
     def _return(self, flights: list[Flight]) -> None:
         if flights:

@@ -25,6 +25,7 @@ from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
+from sluice_core.settlement.waiting import not_begun
 from sluice_platform.db import DATABASE_ERRORS
 from sluice_platform.lifecycle import TaskSet
 from sluice_providers.http import Transport
@@ -39,11 +40,11 @@ from sluice_worker.claim import Claimer
 from sluice_worker.control import ControlStep
 from sluice_worker.crowds import Crowds
 from sluice_worker.dispatch import Dispatcher
-from sluice_worker.ending import why_not_begun
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
 from sluice_worker.names import Names
 from sluice_worker.reading import Reader
+from sluice_worker.reasons import Reasons
 from sluice_worker.refresh import Refresh
 from sluice_worker.returns import ReturnStep
 from sluice_worker.route import Router
@@ -88,6 +89,7 @@ class Worker:
         names, parked = NameRepository(database), ParkedRepository(database)
         self._held = HeldNow(HoldRepository(database), first_account(config, pool))
         self.crowds = Crowds(parked, config)
+        self._reasons = Reasons(parked)
         router = Router(config, prices, pool=pool)
         self.settle = SettleStep(self.jobs, outbox, publisher, origin, released=self._released)
         self.calls = CallStep(
@@ -114,6 +116,7 @@ class Worker:
             times=VirtualTimes(Weights.from_config(config)),
             give_back=self._return,
             held=self._stopped,
+            blocked=self._reasons.note,
             later=lambda delay_s, what: asyncio.get_running_loop().call_later(delay_s, what),
         )
         self._refresh = Refresh(VirtualTimeRepository(database), self.dispatcher.times)
@@ -162,6 +165,7 @@ class Worker:
             ("return", self._returns.run()),
             ("refresh", self._refresh.run()),
             ("crowds", self.crowds.run()),
+            ("reasons", self._reasons.run()),
             ("audit", self.audit.run()),
             ("pace", self._pace()),
         ):
@@ -246,8 +250,13 @@ class Worker:
 
     def _expired(self, flight: Flight) -> None:
         """A waiting flight ends without a call: cancelled, past its deadline, or past max_wait_s."""
-        state, problem = why_not_begun(
-            flight, now=time.time(), held=self._held.job(flight.job.facts)
+        state, problem = not_begun(
+            flight.job,
+            now=time.time(),
+            cancelled=flight.cancelled,
+            held=self._held.job(flight.job.facts),
+            waits_for=flight.waits_for or self._reasons.why(flight.job.lane),
+            retry_after_s=flight.retry_after_s,
         )
         self.settle.end(flight, state, report=None, problem=problem)
 

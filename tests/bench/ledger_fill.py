@@ -74,7 +74,7 @@ async def claim_flat(stack: Stack, dsn: str, *, parked: int, emit: Callable[...,
                 before, claimed = _family(stack.postgres.pid), 0
                 start = time.monotonic()
                 while claimed < parked // 10:
-                    batch = await jobs.claim([cursor], per_lane=500, limit=500, max_bytes=1 << 30)
+                    batch = await jobs.claim([(*cursor, 500)], limit=500, max_bytes=1 << 30)
                     assert batch, "the backlog ended early"
                     cursor = (lane, *max((job.due_at, job.row) for job in batch))
                     claimed += len(batch)

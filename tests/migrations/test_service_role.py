@@ -45,7 +45,7 @@ async def test_jobs(service: World) -> None:
     await worker.admit([], [dead])
     job = await service.calling(worker, "a")
     await worker.settle([again(job, report(Outcome.FAILED, money="none"))])
-    (job,) = await worker.claim([(service.lane, *HEAD)], per_lane=1, limit=1, max_bytes=9999)
+    (job,) = await worker.claim([(service.lane, *HEAD, 1)], limit=1, max_bytes=9999)
     job = await service.begin(worker, job)
     unknown = report(Outcome.UNKNOWN, money="unknown")
     await worker.settle([ended(job, State.CANCELLED, unknown, read_on=True)])

@@ -9,6 +9,9 @@ create table sluice.holds (
 );
 grant select, insert, update, delete on sluice.holds to sluice_service;
 
+-- Why a lane waits (an error code), for those of its jobs that end while they wait; workers renew it while it lasts.
+alter table sluice.lanes add column waits_for text, add column waits_until timestamptz;
+
 -- A claim takes due retries lane by lane, so that those of blocked lanes are not passed at every claim.
 create index jobs_retry_lane on sluice.jobs (lane, run_at, id) where state = 4;
 

@@ -46,7 +46,7 @@ end $$;
 create function sluice.claim_ending_v2(p_owner bigint, p_limit int)
 returns table (job bigint, uuid uuid, day date, lane int, run bigint, was smallint, attempt smallint, first_attempt smallint, max_attempts smallint,
                deaths smallint, execution smallint, retry_unknown boolean, streams boolean, cancel boolean,
-               due_at float8, deadline float8, admitted_at float8, body bytea, facts text, requester bytea)
+               due_at float8, deadline float8, admitted_at float8, body bytea, facts text, requester bytea, waits_for text)
 language plpgsql volatile
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 #variable_conflict use_column
@@ -68,8 +68,8 @@ begin
       returning j.*)
     select m.id, m.uuid, m.day, m.lane, m.run, 1::smallint, m.attempt, m.first_attempt, m.max_attempts, m.deaths, m.execution, m.retry_unknown, m.streams,
            m.cancel, extract(epoch from m.due_at)::float8, extract(epoch from m.deadline)::float8, extract(epoch from m.admitted_at)::float8,
-           ''::bytea, q.facts, q.requester
-      from mine m join sluice.requests q on q.job = m.id and q.day = m.day;
+           ''::bytea, q.facts, q.requester, case when l.waits_until > v_now then l.waits_for end
+      from mine m join sluice.requests q on q.job = m.id and q.day = m.day join sluice.lanes l on l.id = m.lane;
 end $$;
 
 -- Sets owned rows of held runs aside, so that nobody claims them again and again; they end when they would have ended.

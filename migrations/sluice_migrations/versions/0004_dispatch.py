@@ -20,4 +20,5 @@ def downgrade() -> None:
     op.execute("drop function sluice.unshelve_v1, sluice.waiting_lanes_v1, sluice.parked_v1")
     op.execute("drop type sluice.cursor_v2")
     op.execute("drop index sluice.jobs_retry_lane, sluice.jobs_shelved")
+    op.execute("alter table sluice.lanes drop column waits_for, drop column waits_until")
     op.execute("drop table sluice.holds")

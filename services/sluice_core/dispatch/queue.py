@@ -93,7 +93,7 @@ class FairQueue(Generic[T]):
         project.ready -= 1
         if line.heap:
             due, arrival, _ = line.heap[0]
-            heapq.heapreplace(project.lanes, (due, arrival, line))
+            heapq.heapreplace(project.lanes, (due, arrival, next(self._serial), line))
         else:
             heapq.heappop(project.lanes)
             self._rest(line)
@@ -195,7 +195,7 @@ class FairQueue(Generic[T]):
         if not line.ready:
             self._wake(line)
         elif line.heap[0][2] is item:
-            heapq.heappush(line.project.lanes, (due, arrival, line))
+            heapq.heappush(line.project.lanes, (due, arrival, next(self._serial), line))
 
     def _take(self, line: _Lane[T], place: int) -> None:
         """Take the item at a place of a lane's heap."""
@@ -211,13 +211,13 @@ class FairQueue(Generic[T]):
             self._rest(line)
         elif place == 0:
             due, arrival, _ = line.heap[0]
-            heapq.heappush(line.project.lanes, (due, arrival, line))
+            heapq.heappush(line.project.lanes, (due, arrival, next(self._serial), line))
 
     def _first_lane(self, project: Turn) -> _Lane[T]:
         """The lane whose first item is earliest; what changes have left in the heap goes."""
         lanes = project.lanes
         while True:
-            due, arrival, line = lanes[0]
+            due, arrival, _, line = lanes[0]
             if line.ready and line.heap[0][0] == due and line.heap[0][1] == arrival:
                 found: _Lane[T] = line
                 return found
@@ -231,7 +231,7 @@ class FairQueue(Generic[T]):
     def _wake(self, line: _Lane[T]) -> None:
         line.ready = True
         due, arrival, _ = line.heap[0]
-        heapq.heappush(line.project.lanes, (due, arrival, line))
+        heapq.heappush(line.project.lanes, (due, arrival, next(self._serial), line))
         line.projects.lane_ready(line.project)
         self._turns.lane_ready(line.tenant)
 

@@ -49,6 +49,7 @@ class Turns:
         self._serial = count()
         self._parked_only: set[Turn] = set()
         self._idle = 0.0
+        self._last: Turn | None = None
         self.present = 0
 
     def __iter__(self) -> Iterator[Turn]:
@@ -70,7 +71,11 @@ class Turns:
         first = self.first()
         least = [first.value] if first is not None else []
         least += [turn.value for turn in self._parked_only]
-        return min(least, default=self._idle)
+        if least:
+            return min(least)
+        if self._last is not None:  # its last job was charged after it left
+            self._idle = max(self._idle, self._last.value)
+        return self._idle
 
     def first(self) -> Turn | None:
         """The ready member with the least virtual time; among equals the one that was ready first."""
@@ -148,4 +153,4 @@ class Turns:
     def _leaves(self, turn: Turn) -> None:
         self.present -= 1
         if not self.present:
-            self._idle = max(self._idle, turn.value)
+            self._last = turn

@@ -10,8 +10,6 @@ from sluice_schemas.classes import JobClass
 
 HoldKind = Literal["tenant", "class", "model", "account", "run"]
 KINDS: Final[tuple[HoldKind, ...]] = get_args(HoldKind)
-HELD: Final = "held by an operator"
-"""What a requester is told whose `max_wait_s` ended while its job was held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

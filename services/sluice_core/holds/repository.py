@@ -4,7 +4,7 @@ from typing import Final
 
 import asyncpg
 
-from sluice_core.holds.model import Hold, HoldKind
+from sluice_core.holds.model import Hold, HoldKind, Holds
 
 
 class HoldRepository:
@@ -19,6 +19,10 @@ class HoldRepository:
             "select kind, name, nullif(tenant, '') as tenant, at, actor from sluice.holds order by at desc, kind, name"
         )
         return [Hold(**dict(row)) for row in rows]
+
+    async def current(self) -> Holds:
+        """What is held, as a value that decides."""
+        return Holds.of(await self.all())
 
     async def hold(self, kind: HoldKind, name: str, tenant: str | None, *, actor: str) -> bool:
         """Hold something; false where it is held already."""

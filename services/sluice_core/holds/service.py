@@ -33,7 +33,7 @@ class HeldNow:
         """Read the holds if `version` is not the one read last; whether they are others now."""
         if version == self._version:
             return False
-        found = Holds.of(await self._repository.all())
+        found = await self._repository.current()
         self._version = version
         changed = found != self._holds
         if changed:

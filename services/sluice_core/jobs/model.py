@@ -108,7 +108,8 @@ class Job:
 
     `row` is the ledger's inner key and `day` the partition of its payloads. Times are epoch seconds;
     `due_at` is the earlier of the deadline and the end of `max_wait_s`. `attempt` is the last one
-    begun, `first_attempt` how many earlier executions made. `requester` is serialised.
+    begun, `first_attempt` how many earlier executions made. `requester` is serialised. `waits_for` is the code
+    of what its lane waited for when it was claimed for its end.
     """
 
     row: int
@@ -130,6 +131,7 @@ class Job:
     facts: Facts
     body: bytes
     requester: bytes
+    waits_for: str | None = None
 
     @property
     def attempts_made(self) -> int:

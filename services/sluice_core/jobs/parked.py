@@ -47,6 +47,20 @@ class ParkedRepository:
         rows = await self._pool.fetch("select lane from sluice.waiting_lanes_v1() w(lane)")
         return {row["lane"] for row in rows}
 
+    async def lanes_wait(self, reasons: Mapping[int, tuple[str, float]]) -> None:
+        """Note what lanes wait for, each (error code, until when in epoch seconds); a row in use is left out."""
+        codes, untils = zip(*reasons.values(), strict=True)
+        await self._pool.execute(
+            "with said as (select * from unnest($1::int[], $2::text[], $3::float8[]) s(lane, code, until)),"
+            " mine as (select l.id from sluice.lanes l join said s on s.lane = l.id order by l.id"
+            "          for update of l skip locked)"
+            " update sluice.lanes l set waits_for = s.code, waits_until = to_timestamp(s.until)"
+            "   from said s join mine m on m.id = s.lane where l.id = s.lane",
+            list(reasons),
+            codes,
+            untils,
+        )
+
     async def known(self, jobs: Iterable[UUID]) -> set[UUID]:
         """Which of these identities are remembered: a record that names one makes no new job."""
         rows = await self._pool.fetch(

@@ -57,6 +57,7 @@ def job_of(row: Mapping[str, Any]) -> Job:
         facts=Facts.from_json(row["facts"]),
         body=row["body"],
         requester=row["requester"],
+        waits_for=row.get("waits_for"),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from tests.integration.ledger.world import World
 
+from sluice_core.holds.model import Holds
 from sluice_core.jobs.repository import JobRepository
 from sluice_core.publishing.model import Due, Origin
 from sluice_core.upkeep.repository import UpkeepRepository
@@ -56,4 +57,7 @@ def reaper(world: World, jobs: JobRepository, watch: ToldWatch) -> Reaper:
 
 
 def expiry(jobs: JobRepository, paper: Paper) -> Expiry:
-    return Expiry(jobs, paper, SystemClock())  # type: ignore[arg-type]
+    async def nothing_held() -> Holds:
+        return Holds()
+
+    return Expiry(jobs, paper, SystemClock(), nothing_held)  # type: ignore[arg-type]

@@ -11,10 +11,13 @@ STATEMENTS = {
     "reap_owned": "select sluice.reap_owned_v1('{1,2}', 3, 1000)",
     "left_calling": "select * from sluice.left_calling_v1('{1,2}', '{1,2}', 3, 200)",
     "flag_cancelled_runs": "select sluice.flag_cancelled_runs_v1(1000)",
-    "claim_ending": "select * from sluice.claim_ending_v1(9, 200)",
+    "claim_ending": "select * from sluice.claim_ending_v2(9, 200)",
     "complete_runs": "select * from sluice.complete_runs_v1('10 s', 100, 9, 't', 's')",
     "bury": "select * from sluice.bury_v1('{1,2}', '30 s')",
-    "claim": "select * from sluice.claim_v1(9, array[row($1, 0, 0)]::sluice.cursor_v1[], 10, 10, 1000000, true)",
+    "claim": "select * from sluice.claim_v2(9, array[row($1, 0, 0, 10)]::sluice.cursor_v2[], 10, 1000000)",
+    "unshelve": "select sluice.unshelve_v1(100)",
+    "waiting_lanes": "select * from sluice.waiting_lanes_v1()",
+    "parked": "select sluice.parked_v1(2::smallint, '{acme}', '{100}')",
 }
 
 

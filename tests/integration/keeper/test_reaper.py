@@ -30,7 +30,7 @@ async def test_unstarted_jobs_of_the_silent_go_back_and_others_stay(ledger: Worl
     await reap(ledger, dead.incarnation)
     assert await ledger.state(theirs) is State.PARKED
     assert await ledger.state(mine) is State.OWNED
-    (again_held,) = await alive.claim([(ledger.lane, *HEAD)], per_lane=9, limit=9, max_bytes=9999)
+    (again_held,) = await alive.claim([(ledger.lane, *HEAD, 9)], limit=9, max_bytes=9999)
     assert (again_held.row, again_held.deaths) == (theirs.row, 1)
 
 
@@ -121,7 +121,7 @@ async def test_the_third_death_gives_a_job_up(ledger: World, calling: bool) -> N
             job = await ledger.admit(worker, ledger.entry("a", retry_unknown=True))
         else:
             await ledger.pool.execute("update sluice.jobs set run_at = now() where state = 4")
-            (job,) = await worker.claim([(ledger.lane, *HEAD)], per_lane=1, limit=1, max_bytes=9999)
+            (job,) = await worker.claim([(ledger.lane, *HEAD, 1)], limit=1, max_bytes=9999)
         assert job.deaths == death
         if calling:
             await ledger.begin(worker, job)

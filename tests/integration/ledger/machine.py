@@ -195,7 +195,7 @@ class Machine:
             if e.state is State.PARKED or (e.state is State.RETRY_WAIT and e.retry_due)
         ]
         jobs = await worker.jobs.claim(
-            [(self.world.lane, *HEAD)], per_lane=limit, limit=limit, max_bytes=10_000
+            [(self.world.lane, *HEAD, limit)], limit=limit, max_bytes=10_000
         )
         assert len(jobs) == min(limit, len(waiting))
         for job in jobs:

@@ -64,7 +64,7 @@ FAULTS = [
     ("reap_owned_v1", "deaths = j.deaths + 1", "deaths = j.deaths"),
     ("cancel_v1", "join sluice.lanes l on l.id = j.lane and l.tenant = c.tenant", ""),
     ("release_v1", "and j.owner = p_owner ", ""),
-    ("claim_v1", "order by j.run_at, j.id limit p_limit for update skip locked", "limit 0"),
+    ("claim_v2", "order by q.run_at, q.id limit l.most for update skip locked", "limit 0"),
 ]
 
 

@@ -9,8 +9,10 @@ import pytest
 from tests.integration.ledger.world import World, world
 from tests.unit.intake.intake_world import BODY, job, record
 
+from sluice_core.config.model import Config
 from sluice_core.intake.model import DeadLetter, NewJob
 from sluice_core.jobs.names import NameRepository
+from sluice_core.jobs.parked import ParkedRepository
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_schemas.classes import JobClass
@@ -18,6 +20,7 @@ from sluice_schemas.errors import ErrorCode
 from sluice_schemas.results import Result
 from sluice_schemas.topics import Topics
 from sluice_worker.admit import AdmitStep
+from sluice_worker.crowds import Crowds
 from sluice_worker.flight import Flight
 from sluice_worker.names import Names
 
@@ -45,14 +48,17 @@ class Desk:
     published: list[int] = field(default_factory=list)
 
     async def step(self) -> AdmitStep:
+        parked = ParkedRepository(self.ledger.pool)
         return AdmitStep(
             await self.ledger.worker(),
             Names(NameRepository(self.ledger.pool)),
             self,  # type: ignore[arg-type]
             ORIGIN,
             pool_of=lambda _model: "default",
-            starts_here=lambda job_class, _pool, _lane: job_class is JobClass.REALTIME,
-            parked=lambda lane, _job_class: self.parked.append(lane),
+            room_here=lambda job_class, *_: 500 if job_class is JobClass.REALTIME else 0,
+            parked=lambda lane, *_: self.parked.append(lane),
+            crowds=Crowds(parked, Config()),
+            known=parked.known,
             hold=self.held.extend,
             cluster_id="cluster",
         )

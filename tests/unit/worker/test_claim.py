@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from tests.unit.worker.worker_world import MemoryLedger, MemoryNames, job, running
+from tests.unit.worker.worker_world import MemoryLedger, MemoryNames, MemoryParked, job, running
 from tests.waiting import eventually
 
 from sluice_core.jobs.model import Job, Lane
@@ -38,6 +38,7 @@ class Counter:
         self.claimer = Claimer(
             self.ledger,  # type: ignore[arg-type]
             MemoryNames(list(lanes)),  # type: ignore[arg-type]
+            MemoryParked(self.ledger),  # type: ignore[arg-type]
             self.dispatcher,
             self.holdings,
             pool="default",
@@ -68,10 +69,10 @@ async def test_a_cursor_moves_past_what_it_gave_and_the_backlog_is_known() -> No
         await eventually(lambda: len(counter.started) == 4)
         await eventually(lambda: counter.dispatcher.room(JobClass.STANDARD) == 0)
         assert counter.claimer.has_backlog(1)
-        assert counter.ledger.claims[0] == [(1, *HEAD)]
+        assert counter.ledger.claims[0] == [(1, *HEAD, 4)]
         counter.finish(4)
         await eventually(lambda: len(counter.started) == 4)
-    assert (1, rows[3].due_at, rows[3].row) in counter.ledger.claims[1]
+    assert counter.ledger.claims[1][0][:3] == (1, rows[3].due_at, rows[3].row)
     taken = [claimed.job.row for claimed in counter.holdings]
     assert not set(taken) & set(counter.ledger.parked)
 
@@ -158,7 +159,7 @@ async def test_a_retry_does_not_move_the_cursor(attempts: int) -> None:
         counter.park(fresh)
         counter.finish(1)
         await eventually(lambda: counter.started and counter.started[0].job is fresh)
-    assert {cursor for asked in counter.ledger.claims for cursor in asked} <= {
+    assert {cursor[:3] for asked in counter.ledger.claims for cursor in asked} <= {
         (1, *HEAD),
         (1, fresh.due_at, fresh.row),
     }

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -109,7 +109,7 @@ class MemoryLedger:
     incarnation: int = 7
     rows: dict[int, tuple[State, int]] = field(default_factory=dict)
     parked: dict[int, Job] = field(default_factory=dict)
-    claims: list[list[tuple[int, float, int]]] = field(default_factory=list)
+    claims: list[list[tuple[int, float, int, int]]] = field(default_factory=list)
     begun: list[list[Intent]] = field(default_factory=list)
     settled: list[list[Settlement]] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
@@ -123,26 +123,28 @@ class MemoryLedger:
         return dict(self.rows)
 
     async def release(self, rows: Sequence[int]) -> int:
+        self.before("release", rows)
         self.released += rows
         return len(rows)
 
     async def claim(
         self,
-        cursors: Sequence[tuple[int, float, int]],
+        cursors: Sequence[tuple[int, float, int, int]],
         *,
-        per_lane: int,
         limit: int,
         max_bytes: int,
     ) -> list[Job]:
         self.before("claim", cursors)
         self.claims.append(list(cursors))
-        found: list[Job] = []
-        for lane, due_at, row in cursors:
+        turns: list[tuple[int, int, Job]] = []
+        for nth, (lane, due_at, row, most) in enumerate(cursors):
             behind = sorted(
                 (j for j in self.parked.values() if j.lane == lane), key=lambda j: (j.due_at, j.row)
             )
-            found += [j for j in behind if (j.due_at, j.row) > (due_at, row)][:per_lane]
-        found = found[:limit]
+            some = [j for j in behind if (j.due_at, j.row) > (due_at, row)][:most]
+            turns += [(place, nth, j) for place, j in enumerate(some)]
+        turns.sort(key=lambda turn: turn[:2])
+        found = [j for _, _, j in turns[:limit]]
         for taken in found:
             del self.parked[taken.row]
         return found
@@ -188,8 +190,33 @@ class MemoryLedger:
 class MemoryNames:
     lanes_known: list[Lane]
 
-    async def lanes(self) -> list[Lane]:
-        return self.lanes_known
+    async def lanes(self, after: int = 0) -> list[Lane]:
+        return [lane for lane in self.lanes_known if lane.id > after]
+
+
+@dataclass
+class MemoryParked:
+    """What the worker asks of rows that are parked, of a ledger in memory."""
+
+    ledger: MemoryLedger
+    shelved: list[int] = field(default_factory=list)
+    counts: dict[tuple[JobClass, str], int] = field(default_factory=dict)
+    looks: list[tuple[JobClass, dict[str, int]]] = field(default_factory=list)
+
+    async def waiting_lanes(self) -> set[int]:
+        return {parked.lane for parked in self.ledger.parked.values()}
+
+    async def shelve(self, owner: int, rows: Sequence[int]) -> int:
+        self.ledger.before("shelve", rows)
+        self.shelved += rows
+        return len(rows)
+
+    async def of_tenants(self, job_class: JobClass, limits: Mapping[str, int]) -> dict[str, int]:
+        self.looks.append((job_class, dict(limits)))
+        return {
+            name: min(limit, self.counts.get((job_class, name), 0))
+            for name, limit in limits.items()
+        }
 
 
 @dataclass
