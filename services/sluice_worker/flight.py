@@ -18,6 +18,7 @@ class Flight:
 
     `answered`: the requester has its result already (cancelled, expired) and only the attempt is still open;
     `late_report` is how that ended, if it did before the answer was durable.
+    `bound_tokens` and `expected_tokens` are input and output together, at most and as recent ones tell.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
     """
 
@@ -27,6 +28,8 @@ class Flight:
     route: Route | None = None
     worst_nano: int = 0
     input_nano: int = 0
+    bound_tokens: int = 0
+    expected_tokens: int = 0
     started_at: float = 0.0
     answered: bool = False
     answer_durable: bool = False

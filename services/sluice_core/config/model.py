@@ -85,7 +85,6 @@ class ItemTokens(Section):
     """
 
     image: int | None = Field(default=None, ge=0, le=LARGEST)
-    audio: int | None = Field(default=None, ge=0, le=LARGEST)
     file: int | None = Field(default=None, ge=0, le=LARGEST)
 
 

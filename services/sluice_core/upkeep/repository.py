@@ -64,7 +64,7 @@ class UpkeepRepository:
     async def resolve(self, usage_id: UUID, correction_id: UUID, cost_nano: int) -> bool:
         """Book held money as a correction; False where somebody else has."""
         done = await self._pool.fetchval(
-            "select sluice.resolve_unknown_v1($1, $2, $3, $4, $5, $6)",
+            "select sluice.resolve_unknown_v2($1, $2, $3, $4, $5, $6)",
             usage_id,
             correction_id,
             cost_nano,
