@@ -3,6 +3,7 @@
 import sys
 
 from sluice_cli import (
+    budgets,
     config,
     deadletter,
     demo_command,
@@ -36,6 +37,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(runs.app, name="runs")
 app.add_typer(deadletter.app, name="deadletter")
 app.add_typer(unresolved.app, name="unresolved")
+app.add_typer(budgets.app, name="budgets")
 app.add_typer(usage.app, name="usage")
 
 

@@ -67,6 +67,7 @@ class BeginStep:
         self,
         jobs: JobRepository,
         router: Router,
+        *,
         key_of: Callable[[str], Key | None],
         ledgers: Ledgers,
         expectations: Expectations,

@@ -85,9 +85,7 @@ class Router:
         )
         most = None if model is None else model.default_max_tokens
         items = {} if model is None else model.item_tokens.model_dump()
-        return Route(
-            target=_target(first, account, name, most), price=price, item_tokens=items
-        )
+        return Route(target=_target(first, account, name, most), price=price, item_tokens=items)
 
 
 def _outdated(price: PriceEntry, now: float) -> bool:

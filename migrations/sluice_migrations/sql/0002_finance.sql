@@ -40,7 +40,7 @@ comment on column finance.budgets.ends_at is 'End of the period, exclusive; null
 comment on column finance.budgets.active is 'Whether new calls still draw on it';
 
 grant select on finance.budgets to sluice_finance, sluice_service;
-grant select, insert, update, delete on sluice.scopes, sluice.budgets, sluice.budget_periods, sluice.alerts, sluice.deferred to sluice_service;
+grant select, insert, update, delete on sluice.scopes, sluice.budgets, sluice.budget_periods, sluice.alerts, sluice.deferred, sluice.decision_log to sluice_service;
 grant usage on all sequences in schema sluice to sluice_service;
 revoke execute on all functions in schema sluice from public;
 grant execute on all functions in schema sluice to sluice_service;

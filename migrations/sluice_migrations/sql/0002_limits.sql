@@ -143,3 +143,20 @@ create function sluice.wake_deferred_v1(p_budget bigint, p_limit int) returns in
     delete from sluice.deferred d using due where d.job = due.job returning 1)
   select count(*)::int from forgotten
 $$;
+
+-- What was decided about money and why, in the order of the locks; written only while the database's setting sluice.decision_log is on
+-- (`alter database … set sluice.decision_log = on`). Replaying it shows every admission and refusal to be right, or not.
+create table sluice.decision_log (
+  seq           bigint generated always as identity primary key,
+  at            timestamptz not null default clock_timestamp(),
+  period        bigint not null,
+  job           bigint,                      -- of a decision; null: attempts that ended
+  cap_nano      bigint,
+  used_nano     bigint,                      -- spent and held, as the decision saw it
+  reserved_nano bigint,                      -- by others, and by this batch before
+  need_nano     bigint,
+  hard          boolean,
+  verdict       smallint,                    -- of begin
+  freed_nano    bigint,                      -- of an end: no longer reserved
+  booked_nano   bigint                       -- of an end: spent or held from now on
+);

@@ -30,6 +30,7 @@ declare
   headroom constant float8[] := '{1, 0.95, 0.8}';
   recheck_s constant float8 := 0.05;         -- nobody can say when a slot, or others' money, becomes free
   v_first boolean[]; v_begun int := 0;
+  v_logged constant boolean := coalesce(current_setting('sluice.decision_log', true), '') = 'on';
   -- one place a scope
   v_kind smallint[]; v_in int[]; v_most float8[]; v_blocked float8[]; v_weight float8[]; v_rates int[] := '{}'; v_touched boolean[];
   -- one place a rate; three a rate in v_level
@@ -126,6 +127,11 @@ begin
           if free / 1e6 > until then verdict := 4; until := free / 1e6; cause := p_scopes[s]; end if;
         end loop;
       end loop;
+    end if;
+    if v_logged and p_budget_end[i] >= budget_from then
+      insert into sluice.decision_log (period, job, cap_nano, used_nano, reserved_nano, need_nano, hard, verdict)
+      select v_periods[o.b], it.job, v_cap[o.b], v_used[o.b], v_reserved[o.b] + v_taken[o.b], it.worst_nano, v_hard[o.b], verdict
+        from unnest(p_budget_of[budget_from:p_budget_end[i]]) o(b);
     end if;
     if verdict <> 1 then
       verdicts[i] := verdict; untils[i] := until; causes[i] := cause;

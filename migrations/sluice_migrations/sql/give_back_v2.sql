@@ -72,13 +72,17 @@ begin
 
   if exists (select from unnest(p_ended) e where e.periods <> '{}') then
     with due as materialized (
-      select o.period, sum(e.worst_nano) as worst, sum(e.cost_nano) as cost, sum(coalesce(e.held_nano, 0)) as held
+      select o.period, sum(e.worst_nano)::bigint as worst, sum(e.cost_nano)::bigint as cost, sum(coalesce(e.held_nano, 0))::bigint as held
         from unnest(p_ended) e cross join lateral unnest(e.periods) o(period) group by o.period),
     locked as materialized (
-      select p.id from sluice.budget_periods p join due on due.period = p.id order by p.id for no key update of p)
-    update sluice.budget_periods p
-       set reserved_nano = p.reserved_nano - due.worst, spent_nano = p.spent_nano + due.cost, held_nano = p.held_nano + due.held
-      from due join locked on locked.id = due.period where p.id = due.period;
+      select p.id from sluice.budget_periods p join due on due.period = p.id order by p.id for no key update of p),
+    given as (
+      update sluice.budget_periods p
+         set reserved_nano = p.reserved_nano - due.worst, spent_nano = p.spent_nano + due.cost, held_nano = p.held_nano + due.held
+        from due join locked on locked.id = due.period where p.id = due.period
+      returning p.id, due.worst, due.cost + due.held as booked)
+    insert into sluice.decision_log (period, freed_nano, booked_nano)
+    select g.id, g.worst, g.booked from given g where coalesce(current_setting('sluice.decision_log', true), '') = 'on';
     insert into sluice.alerts (kind, subject, detail)
     select 'bound_violated', 'budget_period ' || e.periods[1], jsonb_build_object('worst_nano', e.worst_nano, 'cost_nano', e.cost_nano)
       from unnest(p_ended) e where e.cost_nano > e.worst_nano and e.periods <> '{}';

@@ -16,6 +16,7 @@ FILES = (
     "settle_v2",
     "resolve_unknown_v2",
     "define_scopes_v1",
+    "budgets_v1",
     "0002_finance",
 )
 
@@ -35,8 +36,11 @@ def downgrade() -> None:
     op.execute("drop function sluice.lock_periods_v1, sluice.period_start_v1, sluice.period_end_v1")
     op.execute("drop type sluice.intent_v2, sluice.settlement_v2, sluice.ended_v2")
     op.execute("drop type sluice.scope_v1, sluice.budget_v1, sluice.usage_v1")
+    op.execute("drop function sluice.set_budget_v1, sluice.topup_budget_v1")
+    op.execute("drop function sluice.watch_budgets_v1, sluice.tell_alerts_v1")
+    op.execute("drop function sluice.budget_subject_v1")
     op.execute("drop function sluice.defer_v1, sluice.wake_deferred_v1")
-    op.execute("drop table sluice.deferred, sluice.alerts, sluice.budget_periods, sluice.budgets, sluice.scopes")
+    op.execute("drop table sluice.decision_log, sluice.deferred, sluice.alerts, sluice.budget_periods, sluice.budgets, sluice.scopes")
     op.execute("alter table sluice.unresolved drop column periods")
     for column in ("class", "tokens", "bound", "scopes", "periods"):
         op.execute(f"alter table sluice.attempts drop column {column}")
