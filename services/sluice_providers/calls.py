@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import orjson
 
 from sluice_core.jobs.fates import FailureKind, fate
@@ -87,7 +86,7 @@ class _Attempt:
         self._started = time.monotonic()
         self._first_byte_ms: int | None = None
         self._status: int | None = None
-        self._headers: httpx.Headers | None = None
+        self._headers: Mapping[str, str] = {}
         self._pieces: list[bytes] = []
         self._size = 0
         self._parser: SseParser | None = None
@@ -121,7 +120,7 @@ class _Attempt:
 
     # --- in: the sink
 
-    def begin(self, status: int, headers: httpx.Headers) -> None:
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """The status is there: a stream if both sides mean one."""
         self._status, self._headers = status, headers
         self._first_byte_ms = self._elapsed_ms()
@@ -195,7 +194,7 @@ class _Attempt:
             refusal.kind,
             refusal.message,
             body=refusal.body,
-            retry_after=retry_after_s(self._headers or {}, now=time.time()),
+            retry_after=retry_after_s(self._headers, now=time.time()),
         )
 
     def _hide_key(self, body: bytes) -> bytes:
@@ -261,6 +260,17 @@ class _Attempt:
     def _estimate(self, output_bytes: int) -> Usage:
         return estimate(self._request, output_bytes=output_bytes)
 
+    def _request_id(self) -> str | None:
+        for name in _REQUEST_IDS:
+            value = self._headers.get(name)
+            if value is not None:
+                # aiohttp keeps what is not UTF-8 as lone surrogates, which no database takes: that is Latin-1.
+                try:
+                    return value.encode().decode()
+                except UnicodeEncodeError:
+                    return value.encode(errors="surrogateescape").decode("latin-1")
+        return None
+
     def _elapsed_ms(self) -> int:
         return int((time.monotonic() - self._started) * 1000)
 
@@ -275,13 +285,12 @@ class _Attempt:
         finish: tuple[str, ...] = (),
         retry_after: float | None = None,
     ) -> Answer:
-        headers: Mapping[str, str] = self._headers or {}
         return Answer(
             failure=failure,
             code=None if failure is None else fate(failure, status=self._status).code,
             message=message,
             status=self._status,
-            request_id=next((headers[name] for name in _REQUEST_IDS if name in headers), None),
+            request_id=self._request_id(),
             body=body,
             usage=usage,
             usage_source="reported" if reported else "estimated",
