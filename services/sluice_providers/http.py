@@ -25,6 +25,7 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
 from yarl import URL
 
 from sluice_core.jobs.fates import FailureKind
+from sluice_platform.values import frozen_value
 from sluice_providers.adapter import Outgoing
 
 _PIECE = 256 * 1024
@@ -60,7 +61,7 @@ class ExchangeError(Exception):
         self.sent = sent
 
 
-@dataclass(slots=True, kw_only=True)
+@frozen_value
 class Timeouts:
     """Bounds of one exchange: the first three in seconds, the last two as times of the event loop's clock."""
 

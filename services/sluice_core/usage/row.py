@@ -1,18 +1,18 @@
 """A row of `finance.usage` before it is written, and the event that says the same."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from sluice_core.usage.model import Usage, UsageSource
+from sluice_platform.values import frozen_value
 from sluice_schemas.money import format_usd
 from sluice_schemas.times import format_time
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class UsageRow:
     """One provider attempt that could cost money.
 
