@@ -10,13 +10,19 @@ from uuid import NAMESPACE_URL, UUID
 
 import orjson
 
+from sluice_schemas.uuids import uuid_of
+
+_NEITHER: Final = ~((0xF << 76) | (0b11 << 62))
+"""Every bit of a UUID but those of its version and its variant."""
+_VERSION_5: Final = (0x5 << 76) | (0b10 << 62)
 DEFAULT_URL: Final = "/v1/chat/completions"
 
 
 def uuid5(namespace: UUID, name: bytes) -> UUID:
     """RFC 9562 version 5 of a name given as bytes."""
     digest = hashlib.sha1(namespace.bytes + name, usedforsecurity=False).digest()
-    return UUID(bytes=digest[:16], version=5)
+    number = int.from_bytes(digest[:16])
+    return uuid_of(number & _NEITHER | _VERSION_5)
 
 
 @lru_cache(maxsize=4096)

@@ -21,8 +21,10 @@ from sluice_providers.adapter import (
     UntranslatableError,
     Whole,
 )
+from sluice_providers.clock import Timeouts
 from sluice_providers.errors import error_body, retry_after_s
-from sluice_providers.http import ExchangeError, Timeouts, Transport
+from sluice_providers.faults import ExchangeError
+from sluice_providers.http import Transport
 from sluice_providers.port import Answer, Call
 from sluice_providers.registry import adapter_for
 from sluice_providers.sse import EventTooLargeError, SseParser
@@ -89,6 +91,8 @@ class _Attempt:
         self._headers: Mapping[str, str] = {}
         self._pieces: list[bytes] = []
         self._size = 0
+        self._refused = False
+        self._limit = call.answer_bytes_limit
         self._parser: SseParser | None = None
         self._reader: StreamReader | None = None
         self._deltas = 0
@@ -123,6 +127,9 @@ class _Attempt:
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """The status is there: a stream if both sides mean one."""
         self._status, self._headers = status, headers
+        if status >= 300:
+            self._refused = True
+            self._limit = min(self._limit, _ERROR_BYTES)
         self._first_byte_ms = self._elapsed_ms()
         streamed = "event-stream" in headers.get("content-type", "")
         if self._call.stream and status < 300 and streamed:
@@ -152,15 +159,6 @@ class _Attempt:
             if chunks and self._on_chunks is not None:
                 self._on_chunks(chunks)
                 self._deltas += len(chunks)
-
-    @property
-    def _refused(self) -> bool:
-        return self._status is not None and self._status >= 300
-
-    @property
-    def _limit(self) -> int:
-        limit = self._call.answer_bytes_limit
-        return min(limit, _ERROR_BYTES) if self._refused else limit
 
     # --- the end
 

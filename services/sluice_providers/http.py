@@ -15,7 +15,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Protocol, Self
 
 import aiohttp
 import httpx
@@ -24,9 +24,9 @@ from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
 from yarl import URL
 
-from sluice_core.jobs.fates import FailureKind
-from sluice_platform.values import frozen_value
 from sluice_providers.adapter import Outgoing
+from sluice_providers.clock import Clock, Timeouts
+from sluice_providers.faults import broken, timed_out
 
 _PIECE = 256 * 1024
 _UNBLOCKED = 16 * 1024
@@ -37,39 +37,6 @@ _NO_TIMEOUTS = aiohttp.ClientTimeout()
 """The exchange's own clock bounds connecting too."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _FOREIGN = (httpx.TransportError, aiohttp.ClientError, HttpProcessingError, OSError)
-
-_BROKEN: Final[dict[FailureKind, str]] = {
-    FailureKind.DNS_FAILED: "the name of the provider's host cannot be resolved",
-    FailureKind.TLS_FAILED: "no secure connection to the provider's host can be made",
-    FailureKind.CONNECT_FAILED: "the provider's host cannot be connected to",
-    FailureKind.NOT_SENT: "the connection ended before the whole request was sent",
-    FailureKind.RESET_NO_STATUS: "the connection ended before an answer",
-    FailureKind.CUT_AFTER_STATUS: "the answer's body was cut short",
-}
-"""What is said of an exchange whose connection failed."""
-
-
-class ExchangeError(Exception):
-    """The exchange ended early; `kind` says how, `sent` whether the whole request had left.
-
-    Foreign errors are mapped to it once, here.
-    """
-
-    def __init__(self, kind: FailureKind, message: str, *, sent: bool) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.sent = sent
-
-
-@frozen_value
-class Timeouts:
-    """Bounds of one exchange: the first three in seconds, the last two as times of the event loop's clock."""
-
-    connect_s: float
-    first_byte_s: float
-    between_chunks_s: float
-    total_at: float
-    deadline_at: float
 
 
 class Sink(Protocol):
@@ -82,64 +49,6 @@ class Sink(Protocol):
     def data(self, chunk: bytes) -> bool:
         """Body bytes have arrived; False says that the answer is complete."""
         ...
-
-
-class _Clock:
-    """How far an exchange has come, and one timer for all of its phases.
-
-    `begun`: there is a connection; `sent`: it has taken the request's last byte; `answered`: there is a status. A
-    later bound only takes note: the timer looks at it when it fires. So an exchange that goes well arms one
-    timer, however many phases it has.
-    """
-
-    __slots__ = (
-        "_armed_for",
-        "_handle",
-        "_loop",
-        "_until",
-        "answered",
-        "begun",
-        "deadline_hit",
-        "sent",
-        "timeouts",
-        "timer",
-    )
-
-    def __init__(self, timeouts: Timeouts) -> None:
-        self.timeouts = timeouts
-        self.timer = asyncio.timeout(None)
-        self.begun = self.sent = self.answered = self.deadline_hit = False
-        self._loop = asyncio.get_running_loop()
-        self._until = self._bound(timeouts.connect_s)
-        self._arm()
-
-    def allow(self, allowed_s: float) -> None:
-        """The next phase begins and may take that long."""
-        if self.timer.expired():
-            return
-        self._until = self._bound(allowed_s)
-        if self._until < self._armed_for:
-            self._handle.cancel()
-            self._arm()
-
-    def stop(self) -> None:
-        """The exchange is over."""
-        self._handle.cancel()
-
-    def _bound(self, allowed_s: float) -> float:
-        until = min(self._loop.time() + allowed_s, self.timeouts.total_at)
-        self.deadline_hit = self.timeouts.deadline_at <= until
-        return min(until, self.timeouts.deadline_at)
-
-    def _arm(self) -> None:
-        self._armed_for = self._until
-        self._handle = self._loop.call_at(self._until, self._fire)
-
-    def _fire(self) -> None:
-        if self._loop.time() < self._until:
-            self._arm()
-        else:
-            self.timer.reschedule(self._until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,20 +109,22 @@ class Transport:
         assert self._connector is not None, "the transport is used inside its context"
         address = self._addresses.get(outgoing.url) or self._address(outgoing.url)
         request = _head(address.head, outgoing)
-        clock = _Clock(timeouts)
+        clock = Clock(timeouts)
         try:
-            async with clock.timer:
+            try:
                 connection = await self._connector.connect(address.request, [], _NO_TIMEOUTS)
                 try:
                     await _converse(connection, request, outgoing.content, clock, sink)
                 finally:
                     connection.close()  # does nothing to one that was released
-        except TimeoutError as exc:
-            raise _timed_out(clock) from exc
+            finally:
+                ours = clock.stop()
+        except asyncio.CancelledError as exc:
+            if not ours:
+                raise
+            raise timed_out(clock) from exc
         except _FOREIGN as exc:
-            raise _broken(exc, clock) from exc
-        finally:
-            clock.stop()
+            raise broken(exc, clock) from exc
 
     def _address(self, url: str) -> _Address:
         parsed = URL(url)
@@ -235,7 +146,7 @@ def _head(head: str, outgoing: Outgoing) -> bytes:
 
 
 async def _converse(
-    connection: Connection, head: bytes, content: bytes, clock: _Clock, sink: Sink
+    connection: Connection, head: bytes, content: bytes, clock: Clock, sink: Sink
 ) -> None:
     """One request and its answer; the connection is released where both are whole."""
     protocol = connection.protocol
@@ -260,7 +171,7 @@ async def _converse(
 
 
 def _send(
-    protocol: ResponseHandler, head: bytes, content: bytes, clock: _Clock
+    protocol: ResponseHandler, head: bytes, content: bytes, clock: Clock
 ) -> "asyncio.Task[None] | None":
     """Write the request; a long one by a task, since an answer may come before its end."""
     if len(content) > _UNBLOCKED:
@@ -274,7 +185,7 @@ def _send(
     return None
 
 
-async def _upload(protocol: ResponseHandler, head: bytes, content: bytes, clock: _Clock) -> None:
+async def _upload(protocol: ResponseHandler, head: bytes, content: bytes, clock: Clock) -> None:
     clock.allow(clock.timeouts.first_byte_s)
     try:
         writer = StreamWriter(protocol, asyncio.get_running_loop())
@@ -296,7 +207,7 @@ async def _status(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohtt
             return message, payload
 
 
-async def _receive(payload: aiohttp.StreamReader, clock: _Clock, sink: Sink) -> bool:
+async def _receive(payload: aiohttp.StreamReader, clock: Clock, sink: Sink) -> bool:
     """Push the body on; whether the connection can take the next request."""
     while chunk := await payload.readany():
         if not sink.data(chunk):
@@ -306,7 +217,7 @@ async def _receive(payload: aiohttp.StreamReader, clock: _Clock, sink: Sink) -> 
 
 
 async def _receive_encoded(
-    message: RawResponseMessage, payload: aiohttp.StreamReader, clock: _Clock, sink: Sink
+    message: RawResponseMessage, payload: aiohttp.StreamReader, clock: Clock, sink: Sink
 ) -> bool:
     """As `_receive`, for a server that compresses although it was asked not to."""
     response = httpx.Response(
@@ -339,32 +250,3 @@ async def _drained(payload: aiohttp.StreamReader) -> bool:
     except (TimeoutError, *_FOREIGN):
         return False  # the answer is complete; at worst its connection is not used again
     return True
-
-
-def _timed_out(clock: _Clock) -> ExchangeError:
-    if clock.deadline_hit:
-        kind, message = FailureKind.DEADLINE, "the deadline passed during the call"
-    elif not clock.begun:
-        kind, message = FailureKind.CONNECT_FAILED, "no connection within the connect timeout"
-    elif clock.answered:
-        kind, message = FailureKind.CUT_AFTER_STATUS, "the answer paused for longer than allowed"
-    elif clock.sent:
-        kind, message = FailureKind.TIMEOUT_NO_STATUS, "no status within the timeout"
-    else:
-        kind, message = FailureKind.NOT_SENT, "the request could not be sent in time"
-    return ExchangeError(kind, message, sent=clock.sent or clock.answered)
-
-
-def _broken(exc: Exception, clock: _Clock) -> ExchangeError:
-    if clock.answered:
-        kind = FailureKind.CUT_AFTER_STATUS
-    elif isinstance(exc, aiohttp.ClientConnectorDNSError):
-        kind = FailureKind.DNS_FAILED
-    elif isinstance(exc, aiohttp.ClientSSLError | ssl.SSLError):
-        kind = FailureKind.TLS_FAILED
-    elif isinstance(exc, aiohttp.ClientConnectorError):
-        kind = FailureKind.CONNECT_FAILED
-    else:
-        kind = FailureKind.RESET_NO_STATUS if clock.sent else FailureKind.NOT_SENT
-    # What a library says of itself (classes, addresses, system calls) is no message for a caller.
-    return ExchangeError(kind, _BROKEN[kind], sent=clock.sent or clock.answered)

@@ -96,6 +96,9 @@ class UsageRow:
     def to_event(self, recorded_at: float) -> bytes:
         """The value of the usage event; equal to what `event_of` makes of the written row."""
         used = self.usage
+        cost = list_cost = format_usd(self.cost_nano)
+        if self.list_cost_nano != self.cost_nano:
+            list_cost = format_usd(self.list_cost_nano)
         return orjson.dumps(
             {
                 "usage_id": self.usage_id,
@@ -130,8 +133,8 @@ class UsageRow:
                 "reasoning_tokens": used.reasoning_tokens,
                 "usage_source": self.usage_source,
                 "meters": orjson.Fragment(self.meters),
-                "cost_usd": format_usd(self.cost_nano),
-                "list_cost_usd": format_usd(self.list_cost_nano),
+                "cost_usd": cost,
+                "list_cost_usd": list_cost,
                 "price_version": self.price_version,
                 "outcome": self.outcome,
                 "charge_class": None,
