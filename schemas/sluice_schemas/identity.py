@@ -20,9 +20,11 @@ DEFAULT_URL: Final = "/v1/chat/completions"
 
 def uuid5(namespace: UUID, name: bytes) -> UUID:
     """RFC 9562 version 5 of a name given as bytes."""
-    digest = hashlib.sha1(namespace.bytes + name, usedforsecurity=False).digest()
-    number = int.from_bytes(digest[:16])
-    return uuid_of(number & _NEITHER | _VERSION_5)
+    return _version_5(hashlib.sha1(namespace.bytes + name, usedforsecurity=False).digest())
+
+
+def _version_5(digest: bytes) -> UUID:
+    return uuid_of(int.from_bytes(digest[:16]) & _NEITHER | _VERSION_5)
 
 
 @lru_cache(maxsize=4096)
@@ -74,4 +76,17 @@ def duplicate_event_id(original_event_id: UUID, record_id: UUID) -> UUID:
 
 def delta_event_id(job_id: UUID, attempt: int, seq: int) -> UUID:
     """The event id of one delta of a stream."""
-    return uuid5(job_id, f"delta:{attempt}/{seq}".encode())
+    return DeltaEventIds(job_id, attempt)[seq]
+
+
+class DeltaEventIds:
+    """The event ids of all deltas of one attempt; what their names share is hashed once."""
+
+    def __init__(self, job_id: UUID, attempt: int) -> None:
+        name = job_id.bytes + b"delta:%d/" % attempt
+        self._begun = hashlib.sha1(name, usedforsecurity=False)
+
+    def __getitem__(self, seq: int) -> UUID:
+        sha = self._begun.copy()
+        sha.update(b"%d" % seq)
+        return _version_5(sha.digest())
