@@ -1,17 +1,18 @@
 """What the worker hands to a provider call and what it gets back."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 from uuid import UUID
 
 from sluice_core.jobs.fates import FailureKind
 from sluice_core.usage.model import Usage, UsageSource
+from sluice_platform.values import frozen_value
 from sluice_schemas.errors import ErrorCode
 
 Operation = Literal["chat", "embeddings"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Target:
     """One provider account and model that a call goes to; times in seconds.
 
@@ -35,7 +36,7 @@ class Target:
     default_max_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Call:
     """One attempt of a job at one target.
 
@@ -55,7 +56,7 @@ class Call:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Answer:
     """How one call ended; `failure` is None where it succeeded.
 

@@ -59,7 +59,7 @@ class CallStep:
 
     def start(self, flight: Flight, attempt: int) -> None:
         """Call the provider for an attempt that is durable."""
-        flight.job = replace(flight.job, attempt=attempt)
+        flight.job = flight.job.begun(attempt)
         flight.started_at = _now()
         flight.deltas = 0
         self.flights.add(flight)
@@ -205,8 +205,18 @@ def _answered(flight: Flight, answer: Answer, *, outcome: Outcome, now: float) -
     cost = charge(
         flight.route.price, usage, started_at=datetime.fromtimestamp(flight.started_at, UTC)
     )
-    return replace(
-        _report(flight, outcome=outcome, money="estimated", now=now),
+    target = flight.route.target
+    return Report(
+        account=target.account,
+        provider=target.provider,
+        provider_model=target.model,
+        started_at=flight.started_at,
+        ended_at=now,
+        worst_nano=flight.worst_nano,
+        input_nano=flight.input_nano,
+        outcome=outcome,
+        money="estimated",
+        deltas=flight.deltas,
         status=answer.status,
         request_id=answer.request_id,
         body=answer.body,

@@ -2,12 +2,13 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Literal
 from uuid import UUID
 
 import orjson
 
+from sluice_platform.values import frozen_value
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 
@@ -20,7 +21,7 @@ BAD_RECORD: Final[frozenset[ErrorCode]] = frozenset(
 """Codes that say the record itself cannot be a job: its bytes also go to the dead letters."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Record:
     """One Kafka record as it was read: bytes untouched, `timestamp_ms` in epoch milliseconds."""
 
@@ -41,7 +42,7 @@ def _to_bytes(text: str | None) -> bytes | None:
     return None if text is None else base64.b64decode(text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Requester:
     """Who is answered, and how: all that publishing a result needs besides the job.
 
@@ -102,7 +103,7 @@ class Requester:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class NewJob:
     """A record that is a job, ready for admission.
 
@@ -146,7 +147,7 @@ class NewJob:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Rejection:
     """A record whose tenant and reply address are known and that cannot become a job.
 
@@ -178,7 +179,7 @@ class Rejection:
         return self.code in BAD_RECORD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class DeadLetter:
     """A record that nobody can be answered for: the tenant or the reply address is unknown."""
 
@@ -187,7 +188,7 @@ class DeadLetter:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Cancel:
     """A request to cancel one job or every job of a run; exactly one of the two is set."""
 

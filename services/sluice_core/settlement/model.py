@@ -1,17 +1,18 @@
 """How one attempt went, as far as its settlement needs to know."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from sluice_core.jobs.fates import Money
 from sluice_core.jobs.model import Outcome
 from sluice_core.usage.model import NOTHING, Usage, UsageSource
+from sluice_platform.values import frozen_value
 from sluice_schemas.errors import ErrorCode
 
 CacheMark = Literal["miss", "exact", "semantic"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Priced:
     """What an attempt cost: nano-dollars, the meters as JSON text, and which prices were applied."""
 
@@ -20,7 +21,7 @@ class Priced:
     price_version: str = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Problem:
     """Why a job did not succeed, for its requester."""
 
@@ -31,7 +32,7 @@ class Problem:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Report:
     """One attempt at one target. Times are epoch seconds, money nano-dollars.
 

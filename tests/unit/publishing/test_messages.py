@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sluice_core.intake.model import DeadLetter, Record, Requester
 from sluice_core.publishing.model import Message, Origin, StoredResult
 from sluice_core.publishing.policy import (
+    DeltaForm,
     dead_letter_message,
-    delta_message,
     event_message,
     result_messages,
     usage_message,
@@ -234,9 +234,8 @@ def test_an_oversized_line_without_a_response_is_not_cut() -> None:
 
 def test_a_delta_has_a_stable_id_and_the_published_headers() -> None:
     asked = requester(reply_to="my.replies", reply_partition=0)
-    message = delta_message(
-        ORIGIN, asked, job_id=JOB, attempt=2, seq=5, at=AT, chunks=[b'{"a":1}', b'{"b":[]}']
-    )
+    form = DeltaForm(ORIGIN, asked, job_id=JOB, attempt=2)
+    message = form.message(seq=5, at=AT, chunks=[b'{"a":1}', b'{"b":[]}'])
     delta = Delta.model_validate_json(message.value or b"")
     assert (delta.id, delta.attempt, delta.seq) == (str(JOB), 2, 5)
     assert delta.chunks == [{"a": 1}, {"b": []}]
