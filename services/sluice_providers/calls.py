@@ -26,6 +26,7 @@ from sluice_providers.errors import error_body, retry_after_s
 from sluice_providers.faults import ExchangeError
 from sluice_providers.http import Transport
 from sluice_providers.port import Answer, Call
+from sluice_providers.quota import exhausted_s
 from sluice_providers.registry import adapter_for
 from sluice_providers.sse import EventTooLargeError, SseParser
 
@@ -299,4 +300,5 @@ class _Attempt:
             first_byte_ms=self._first_byte_ms,
             finish=finish,
             warnings=self._warnings,
+            exhausted_s=exhausted_s(self._headers, now=time.time()),
         )

@@ -65,7 +65,8 @@ class Answer:
     `usage` is what the call used: reported, or else estimated once a 2xx had begun; None where nothing
     can have been billed or nobody knows. `sent` says that the whole request had left: a
     timeout or deadline without it costs nothing. `deltas` counts the chunks handed out, `finish` holds
-    each choice's finish reason, `warnings` names what the provider's format could not carry.
+    each choice's finish reason, `warnings` names what the provider's format could not carry. `exhausted_s`: a rate
+    header says that nothing is left for so many seconds.
     """
 
     failure: FailureKind | None
@@ -83,3 +84,4 @@ class Answer:
     first_byte_ms: int | None
     finish: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    exhausted_s: float | None = None

@@ -19,6 +19,7 @@ class Flight:
     `answered`: the requester has its result already (cancelled, expired) and only the attempt is still open;
     `late_report` is how that ended, if it did before the answer was durable.
     `bound_tokens` and `expected_tokens` are input and output together, at most and as recent ones tell.
+    `pressure` and `cool_until` are what the answer said of its account's and target's load.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
     """
 
@@ -31,6 +32,8 @@ class Flight:
     bound_tokens: int = 0
     expected_tokens: int = 0
     started_at: float = 0.0
+    pressure: float | None = None
+    cool_until: float | None = None
     answered: bool = False
     answer_durable: bool = False
     late_report: Report | None = None

@@ -37,7 +37,8 @@ class Report:
     """One attempt at one target. Times are epoch seconds, money nano-dollars.
 
     `body` is the response in OpenAI form (or the provider's error in that form), None where there is none.
-    `money` says what may have been billed: `unknown` holds `worst_nano` until somebody says.
+    `money` says what may have been billed: `unknown` holds `worst_nano` until somebody says. `pressure` and
+    `cool_until` (epoch seconds) are what the answer says of its account's and target's load.
     """
 
     account: str
@@ -59,3 +60,5 @@ class Report:
     deltas: int = 0
     warnings: tuple[str, ...] = ()
     problem: Problem | None = None
+    pressure: float | None = None
+    cool_until: float | None = None
