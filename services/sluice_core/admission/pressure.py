@@ -10,7 +10,7 @@ SLOW_FACTOR: Final = 3.0
 """How many times its usual time an account's answers must take on average to count as too slow."""
 COOL_S: Final = 1.0
 """Pause after a 429 or 529 that names none."""
-_FAST, _USUAL = 0.2, 0.005
+_FAST, _USUAL = 0.1, 0.005
 _FEW = 50
 """Answers before the usual time is taken as known."""
 
