@@ -149,6 +149,7 @@ $$;
 create table sluice.decision_log (
   seq           bigint generated always as identity primary key,
   at            timestamptz not null default clock_timestamp(),
+  batch         xid8 not null default pg_current_xact_id(),
   period        bigint not null,
   job           bigint,                      -- of a decision; null: attempts that ended
   cap_nano      bigint,
