@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 
+from sluice_core.keys.model import Key
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 
@@ -151,7 +152,8 @@ class Rejection:
     """A record whose tenant and reply address are known and that cannot become a job.
 
     Its result has the record's id. `param` names the field at fault. What was not reached keeps its
-    default. Where `dead_letter` is true the record's bytes go to the dead letters as well.
+    default. Where `dead_letter` is true the record's bytes go to the dead letters as well. `rule` is the policy's
+    statement that decided; the caller is not told it.
     """
 
     record: Record
@@ -171,6 +173,7 @@ class Rejection:
     key_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
+    rule: str | None = None
 
     @property
     def dead_letter(self) -> bool:
@@ -180,11 +183,15 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A record that nobody can be answered for: the tenant or the reply address is unknown."""
+    """A record that nobody can be answered for: the tenant or the reply address is unknown.
+
+    `named_key` is the known key that the record names; nothing has shown that its owner wrote it.
+    """
 
     record: Record
     code: ErrorCode
     message: str
+    named_key: Key | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,8 @@ from sluice_schemas.money import format_usd
 REMEMBERED: Final = 20_000
 """Decisions, and callers, that are kept; beyond that all are forgotten and decided anew."""
 ALLOWED: Final = Decision(allowed=True)
+WRONG_TOPIC: Final = "this caller may not send by this topic"
+"""Said of another tenant's topic too: not even that it is somebody's is told."""
 
 _DEFAULTED: Final[frozenset[Aspect]] = frozenset({"models", "operations", "classes"})
 _PARAMS: Final[dict[Aspect, str]] = {"models": "body.model", "operations": "url"}
@@ -212,7 +214,7 @@ def _message(aspect: Aspect, value: str) -> str:
     if aspect == "classes":
         return f"this caller may not send {value} jobs"
     if aspect == "topics":
-        return "this caller may not send by this topic"
+        return WRONG_TOPIC
     return "this caller may not ask from this address"
 
 
