@@ -121,7 +121,7 @@ def rotate(
 def check_scope(given: "Settings", scope: "KeyScope") -> None:
     """Refuse names that the configuration does not have, where there is one."""
     from sluice_cli.session import configuration
-    from sluice_core.config.references import suggestion
+    from sluice_core.config.suggest import suggestion
 
     if given.config is None:
         return

@@ -10,6 +10,8 @@ from sluice_schemas.classes import JobClass
 BASE = """
 providers: {openai: {kind: openai, base_url: "http://x"}}
 models: {"*": {targets: [{account: openai}]}}
+intake:
+  topics: [{name: own.jobs, class: bulk, tenant: acme}, {name: a, class: bulk, tenant: acme}]
 tenants:
   free: {}
   acme:
