@@ -195,6 +195,7 @@ class RetentionConfig(Section):
     results: Period = Field(default=7 * _DAY, gt=0)
     idempotency: Period = Field(default=35 * _DAY, gt=0)
     payloads: Period = Field(default=35 * _DAY, gt=0)
+    denials: Period = Field(default=400 * _DAY, gt=0)
 
 
 class UnknownConfig(Section):

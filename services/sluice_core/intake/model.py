@@ -153,7 +153,7 @@ class Rejection:
 
     Its result has the record's id. `param` names the field at fault. What was not reached keeps its
     default. Where `dead_letter` is true the record's bytes go to the dead letters as well. `rule` is the policy's
-    statement that decided; the caller is not told it.
+    statement that decided; the caller is not told it. `named_key` as for a `DeadLetter`.
     """
 
     record: Record
@@ -174,6 +174,7 @@ class Rejection:
     tags: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
     rule: str | None = None
+    named_key: Key | None = None
 
     @property
     def dead_letter(self) -> bool:

@@ -166,6 +166,7 @@ def _rejection(reading: _Reading, refusal: Refused) -> Rejection:
         tags=reading.tags,
         url=reading.url,
         rule=refusal.rule,
+        named_key=refusal.key,
     )
 
 

@@ -1,6 +1,7 @@
 """Who asks, what for, and what was decided by which rule."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -104,5 +105,13 @@ class Denial:
     user_id: str | None
     topic: str
     model: str | None
-    code: ErrorCode
+    code: str
     rule: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeniedAt:
+    """A denial as it stands in the record."""
+
+    at: datetime
+    denial: Denial
