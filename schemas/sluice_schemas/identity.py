@@ -69,3 +69,8 @@ def duplicate_event_id(original_event_id: UUID, record_id: UUID) -> UUID:
 def delta_event_id(job_id: UUID, attempt: int, seq: int) -> UUID:
     """The event id of one delta of a stream."""
     return uuid5(job_id, f"delta:{attempt}/{seq}".encode())
+
+
+def audit_event_id(cell: str, entry: int) -> UUID:
+    """The event id of a cell's audit entry with this number."""
+    return uuid5(NAMESPACE_URL, f"urn:sluicegate:audit:{cell}/{entry}".encode())
