@@ -3,12 +3,14 @@
 import sys
 
 from sluice_cli import (
+    audit,
     config,
     deadletter,
     demo_command,
     doctor,
     jobs,
     keys,
+    policy,
     processes,
     runs,
     submit_command,
@@ -32,6 +34,8 @@ doctor.register(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")
+app.add_typer(policy.app, name="policy")
+app.add_typer(audit.app, name="audit")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(runs.app, name="runs")
 app.add_typer(deadletter.app, name="deadletter")

@@ -26,7 +26,7 @@ def attribute(caller: Caller, options: Mapping[str, Any], rules: TenantRules) ->
 
     Raises Refused: `unknown_project` for a name that the tenant has not or the caller may not use, told in the
     same words, so that nobody learns by asking what others have; `forbidden` for another user than the one
-    vouched for.
+    vouched for or the key's own.
     """
     project = _bound("project", options.get("project"), caller.project)
     app = _bound("app", options.get("app"), caller.app)
@@ -61,7 +61,8 @@ def _unknown(field: str) -> Refused:
     return Refused(ErrorCode.UNKNOWN_PROJECT, message, f"options.{field}")
 
 
-def _user(asked: str | None, vouched: str | None) -> str | None:
-    if asked is not None and vouched is not None and asked != vouched:
-        raise Refused(ErrorCode.FORBIDDEN, "another user is vouched for", "options.user")
-    return asked if asked is not None else vouched
+def _user(asked: str | None, held: str | None) -> str | None:
+    if asked is not None and held is not None and asked != held:
+        message = "this caller may not speak for another user"
+        raise Refused(ErrorCode.FORBIDDEN, message, "options.user")
+    return asked if asked is not None else held

@@ -23,8 +23,7 @@ SIGNED_WITHIN_S: Final = 300.0
 class Caller:
     """Who a record speaks for.
 
-    `team`, `project` and `app` are both defaults and bounds; `user` is set by a vouching key alone
-    and then binds. `refusal` is why the caller, though known, may not go on.
+    `team`, `project`, `app` and `user` are both defaults and bounds. `refusal` is why the caller, though known, may not go on.
     """
 
     tenant: str
@@ -109,6 +108,7 @@ def _signed(
         team=key.team or rule.team,
         project=key.project or rule.project,
         app=key.app or rule.app,
+        user=key.user,
         key_id=key.id,
         refusal=refusal,
     )

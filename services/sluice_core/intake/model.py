@@ -203,6 +203,7 @@ class Cancel:
     job_id: UUID | None
     run_id: str | None
     record: Record
+    key_id: str | None = None
 
 
 Verdict = NewJob | Rejection | DeadLetter | Cancel

@@ -210,7 +210,13 @@ def _cancel(reading: _Reading, value: dict[str, Any]) -> Cancel:
     target = UUID(job_id) if job_id is not None else None
     if key is not None:
         target = id_by_key(tenant, key)
-    return Cancel(tenant=tenant, job_id=target, run_id=run_id, record=reading.record)
+    return Cancel(
+        tenant=tenant,
+        job_id=target,
+        run_id=run_id,
+        record=reading.record,
+        key_id=reading.caller.key_id,
+    )
 
 
 def _job(reading: _Reading, value: dict[str, Any], policy: IntakePolicy) -> NewJob:
