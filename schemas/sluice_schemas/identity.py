@@ -90,3 +90,8 @@ class DeltaEventIds:
         sha = self._begun.copy()
         sha.update(b"%d" % seq)
         return _version_5(sha.digest())
+
+
+def audit_event_id(cell: str, entry: int) -> UUID:
+    """The event id of a cell's audit entry with this number."""
+    return uuid5(NAMESPACE_URL, f"urn:sluicegate:audit:{cell}/{entry}".encode())

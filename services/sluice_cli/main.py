@@ -3,6 +3,7 @@
 import sys
 
 from sluice_cli import (
+    audit,
     budgets,
     config,
     deadletter,
@@ -10,6 +11,7 @@ from sluice_cli import (
     doctor,
     jobs,
     keys,
+    policy,
     processes,
     runs,
     submit_command,
@@ -33,6 +35,8 @@ doctor.register(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")
+app.add_typer(policy.app, name="policy")
+app.add_typer(audit.app, name="audit")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(runs.app, name="runs")
 app.add_typer(deadletter.app, name="deadletter")

@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import asyncpg
 import structlog
 
-from sluice_core.intake.model import DeadLetter, NewJob, Rejection
+from sluice_core.intake.model import DeadLetter, NewJob, Record, Rejection
 from sluice_core.jobs.model import State
 from sluice_core.jobs.policy import Admission
-from sluice_core.jobs.repository import JobRepository, is_poison
+from sluice_core.jobs.repository import POISON, JobRepository, is_poison
 from sluice_core.jobs.writes import Admitted, DeadLetterEntry
+from sluice_core.policies.repository import DenialRepository
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.policy import dead_letter_message
 from sluice_core.publishing.repository import pack_headers
@@ -20,6 +22,7 @@ from sluice_schemas.base import UNALLOCATED
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 from sluice_schemas.identity import id_by_record
+from sluice_worker.denials import denial_of, is_denial
 from sluice_worker.entries import (
     Row,
     conflict,
@@ -50,6 +53,7 @@ class AdmitStep:
         parked: Callable[[int, JobClass], None],
         hold: Callable[[list[Flight]], None],
         cluster_id: str,
+        denials: DenialRepository,
     ) -> None:
         self._jobs = jobs
         self._names = names
@@ -60,6 +64,7 @@ class AdmitStep:
         self._parked = parked
         self._hold = hold
         self._cluster_id = cluster_id
+        self._denials = denials
 
     async def write(self, verdicts: Sequence[NewJob | Rejection | DeadLetter]) -> None:
         """Make every verdict durable. Raises what the database raises: then nothing may be committed."""
@@ -76,6 +81,26 @@ class AdmitStep:
             again = await self._bisected(now, dead)
             dead = []
             rows = again + rows
+        denied = [v for v in verdicts if isinstance(v, Rejection | DeadLetter) and is_denial(v)]
+        if denied:
+            await self._record_denials(denied)
+
+    async def _record_denials(self, denied: Sequence[Rejection | DeadLetter]) -> None:
+        """Record who was refused, once for each record however often it comes. What cannot be stored is logged."""
+        entries = []
+        for verdict in denied:
+            if isinstance(verdict, DeadLetter):
+                entries.append(denial_of(verdict, self._nobodys_id(verdict.record), None))
+                continue
+            user = verdict.user and await self._names.pseudonym(verdict.tenant, verdict.user)
+            entries.append(denial_of(verdict, verdict.record_id, user or None))
+        try:
+            await self._denials.record(entries)
+        except asyncpg.PostgresError as exc:
+            if not (exc.sqlstate or "").startswith(POISON):
+                raise
+            # Also where the month's partition is missing: refusing goes on without its record.
+            _log.error("denials.not_recorded", count=len(entries), error=str(exc))
 
     async def _bisected(self, rows: list[Row], dead: list[DeadLetterEntry]) -> list[Row]:
         """One statement; where a row in it cannot be stored, the batch is halved until that row is alone."""
@@ -169,15 +194,7 @@ class AdmitStep:
         record = letter.record
         message = dead_letter_message(self._origin, letter)
         return DeadLetterEntry(
-            # Of no tenant: where a record is bad, whose it is may be unknown.
-            record_id=id_by_record(
-                "",
-                cluster_id=self._cluster_id,
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                timestamp_ms=record.timestamp_ms,
-            ),
+            record_id=self._nobodys_id(record),
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
@@ -187,4 +204,15 @@ class AdmitStep:
             key=message.key,
             headers=pack_headers(message.headers),
             value=message.value,
+        )
+
+    def _nobodys_id(self, record: Record) -> UUID:
+        """A record's identity under no tenant: where a record is bad, whose it is may be unknown."""
+        return id_by_record(
+            "",
+            cluster_id=self._cluster_id,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp_ms,
         )

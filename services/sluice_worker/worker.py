@@ -14,6 +14,7 @@ from sluice_core.jobs.model import State
 from sluice_core.jobs.names import NameRepository
 from sluice_core.jobs.repository import JobRepository
 from sluice_core.keys.ring import Keys
+from sluice_core.policies.repository import DenialRepository
 from sluice_core.presence.repository import Beat
 from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Origin
@@ -117,6 +118,7 @@ class Worker:
             parked=self.claimer.parked,
             hold=self._hold,
             cluster_id=cluster_id,
+            denials=DenialRepository(database),
         )
         self.control = ControlStep(self.jobs, self.admit, self.claimer, self._reader)
         self.audit = SelfAudit(self.jobs, self.holdings)

@@ -40,7 +40,9 @@ def downgrade() -> None:
     op.execute("drop function sluice.watch_budgets_v1, sluice.tell_alerts_v1")
     op.execute("drop function sluice.budget_subject_v1")
     op.execute("drop function sluice.defer_v1, sluice.wake_deferred_v1")
-    op.execute("drop table sluice.decision_log, sluice.deferred, sluice.alerts, sluice.budget_periods, sluice.budgets, sluice.scopes")
+    op.execute(
+        "drop table sluice.decision_log, sluice.deferred, sluice.alerts, sluice.budget_periods, sluice.budgets, sluice.scopes"
+    )
     op.execute("alter table sluice.unresolved drop column periods")
     for column in ("class", "tokens", "bound", "scopes", "periods"):
         op.execute(f"alter table sluice.attempts drop column {column}")

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 
+from sluice_core.keys.model import Key
 from sluice_platform.values import frozen_value
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
@@ -152,7 +153,8 @@ class Rejection:
     """A record whose tenant and reply address are known and that cannot become a job.
 
     Its result has the record's id. `param` names the field at fault. What was not reached keeps its
-    default. Where `dead_letter` is true the record's bytes go to the dead letters as well.
+    default. Where `dead_letter` is true the record's bytes go to the dead letters as well. `rule` is the policy's
+    statement that decided; the caller is not told it. `named_key` as for a `DeadLetter`.
     """
 
     record: Record
@@ -172,6 +174,8 @@ class Rejection:
     key_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
+    rule: str | None = None
+    named_key: Key | None = None
 
     @property
     def dead_letter(self) -> bool:
@@ -181,11 +185,15 @@ class Rejection:
 
 @frozen_value
 class DeadLetter:
-    """A record that nobody can be answered for: the tenant or the reply address is unknown."""
+    """A record that nobody can be answered for: the tenant or the reply address is unknown.
+
+    `named_key` is the known key that the record names; nothing has shown that its owner wrote it.
+    """
 
     record: Record
     code: ErrorCode
     message: str
+    named_key: Key | None = None
 
 
 @frozen_value
@@ -196,6 +204,7 @@ class Cancel:
     job_id: UUID | None
     run_id: str | None
     record: Record
+    key_id: str | None = None
 
 
 Verdict = NewJob | Rejection | DeadLetter | Cancel

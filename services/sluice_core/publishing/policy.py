@@ -7,7 +7,7 @@ import orjson
 
 from sluice_core.intake.model import DeadLetter, Requester
 from sluice_core.publishing.model import Headers, Message, Origin, StoredResult
-from sluice_schemas.identity import DeltaEventIds, duplicate_event_id
+from sluice_schemas.identity import DeltaEventIds, audit_event_id, duplicate_event_id
 from sluice_schemas.times import format_time
 
 _JSON = ("content-type", b"application/json")
@@ -149,6 +149,35 @@ def event_message(
             ("ce_time", format_time(at).encode()),
             _JSON,
         ],
+    )
+
+
+def audit_message(
+    origin: Origin,
+    *,
+    entry: int,
+    at: float,
+    actor: str,
+    action: str,
+    subject: str,
+    before: object,
+    after: object,
+) -> Message:
+    """The event of one audit entry, told by its number; `at` in epoch seconds."""
+    return event_message(
+        origin,
+        topic=origin.topics.audit,
+        kind="audit.recorded",
+        key=subject,
+        ce_id=audit_event_id(origin.cell, entry),
+        at=at,
+        value={
+            "actor": actor,
+            "action": action,
+            "scope": subject,
+            "at": format_time(at),
+            "details": {"before": before, "after": after},
+        },
     )
 
 
