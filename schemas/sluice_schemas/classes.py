@@ -1,6 +1,7 @@
 """The three priority classes of jobs, by number inside and by name outside."""
 
 from enum import IntEnum
+from functools import cached_property
 from typing import Final
 
 
@@ -11,7 +12,7 @@ class JobClass(IntEnum):
     STANDARD = 1
     BULK = 2
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The public name: `realtime`, `standard` or `bulk`."""
         return self.name.lower()

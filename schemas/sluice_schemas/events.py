@@ -20,13 +20,17 @@ class Alert(Value):
 
 
 class Audit(Value):
-    """Who changed what."""
+    """Who changed what. Secrets, prompts and whole configurations are never in it."""
 
     actor: str
-    action: str
-    scope: str
+    action: str = Field(examples=["key.create", "config.apply", "unresolved.settle"])
+    scope: str = Field(
+        description="What was changed: a key's id, a configuration's version, a job's id."
+    )
     at: Timestamp
-    details: dict[str, Any]
+    details: dict[str, Any] = Field(
+        description="`before` and `after`: what changed of it, null where there was or is nothing."
+    )
 
 
 class RunCompleted(Value):

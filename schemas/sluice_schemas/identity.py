@@ -10,13 +10,21 @@ from uuid import NAMESPACE_URL, UUID
 
 import orjson
 
+from sluice_schemas.uuids import uuid_of
+
+_NEITHER: Final = ~((0xF << 76) | (0b11 << 62))
+"""Every bit of a UUID but those of its version and its variant."""
+_VERSION_5: Final = (0x5 << 76) | (0b10 << 62)
 DEFAULT_URL: Final = "/v1/chat/completions"
 
 
 def uuid5(namespace: UUID, name: bytes) -> UUID:
     """RFC 9562 version 5 of a name given as bytes."""
-    digest = hashlib.sha1(namespace.bytes + name, usedforsecurity=False).digest()
-    return UUID(bytes=digest[:16], version=5)
+    return _version_5(hashlib.sha1(namespace.bytes + name, usedforsecurity=False).digest())
+
+
+def _version_5(digest: bytes) -> UUID:
+    return uuid_of(int.from_bytes(digest[:16]) & _NEITHER | _VERSION_5)
 
 
 @lru_cache(maxsize=4096)
@@ -68,4 +76,22 @@ def duplicate_event_id(original_event_id: UUID, record_id: UUID) -> UUID:
 
 def delta_event_id(job_id: UUID, attempt: int, seq: int) -> UUID:
     """The event id of one delta of a stream."""
-    return uuid5(job_id, f"delta:{attempt}/{seq}".encode())
+    return DeltaEventIds(job_id, attempt)[seq]
+
+
+class DeltaEventIds:
+    """The event ids of all deltas of one attempt; what their names share is hashed once."""
+
+    def __init__(self, job_id: UUID, attempt: int) -> None:
+        name = job_id.bytes + b"delta:%d/" % attempt
+        self._begun = hashlib.sha1(name, usedforsecurity=False)
+
+    def __getitem__(self, seq: int) -> UUID:
+        sha = self._begun.copy()
+        sha.update(b"%d" % seq)
+        return _version_5(sha.digest())
+
+
+def audit_event_id(cell: str, entry: int) -> UUID:
+    """The event id of a cell's audit entry with this number."""
+    return uuid5(NAMESPACE_URL, f"urn:sluicegate:audit:{cell}/{entry}".encode())

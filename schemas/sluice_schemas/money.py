@@ -26,5 +26,5 @@ def parse_usd(text: str) -> int:
 
 def format_usd(nano: int) -> str:
     """Write nano-dollars as dollars with exactly nine decimals; a correction may be negative."""
-    dollars, rest = divmod(abs(nano), NANO_PER_USD)
-    return f"{'-' if nano < 0 else ''}{dollars}.{rest:09d}"
+    digits = f"{nano:010d}" if nano >= 0 else f"{nano:011d}"
+    return f"{digits[:-9]}.{digits[-9:]}"

@@ -105,8 +105,11 @@ async def _database(given: "Settings") -> "list[Finding]":
             current, head = await revisions(given.need_direct_database())
             found += ledger_findings(await health.ledger(current, head))
             if current is not None and given.master_key is not None:
-                keys = KeyRepository(pool)
-                found += key_findings(await keys.unreadable(given.need_master_key()))
+                current_key, *previous = given.master_keys()
+                seals = await KeyRepository(pool).seals(
+                    current_key, previous[0] if previous else None
+                )
+                found += key_findings(seals, previous_set=bool(previous))
     except StartupError as exc:
         found.append(_unreachable("postgres", str(exc), "set SLUICE_DATABASE and start the server"))
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:

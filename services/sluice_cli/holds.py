@@ -97,7 +97,7 @@ def _change(kind: str, name: str, tenant: str | None, *, held: bool, json_output
 def _check_name(given: "Settings", kind: "HoldKind", name: str) -> None:
     """Refuse a tenant or account that the configuration does not have, where there is one."""
     from sluice_cli.session import configuration
-    from sluice_core.config.references import suggestion
+    from sluice_core.config.suggest import suggestion
 
     if given.config is None or kind not in ("tenant", "run", "account"):
         return

@@ -1,4 +1,4 @@
-"""`sluice keys create | list | rotate | revoke`: API keys of tenants."""
+"""`sluice keys create | list | rotate | revoke | rotate-master`: API keys of tenants."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +8,7 @@ import typer
 from sluice_cli.output import Column, Json, Refused, group, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from sluice_core.config.model import Config
     from sluice_core.keys.model import KeyRecord, KeyScope
     from sluice_core.keys.service import NewKey
     from sluice_platform.settings import Settings
@@ -22,6 +23,7 @@ def create(
     team: Annotated[str | None, typer.Option(help="Bind its jobs to a team.")] = None,
     project: Annotated[str | None, typer.Option(help="Bind its jobs to a project.")] = None,
     app_name: Annotated[str | None, typer.Option("--app", help="Bind its jobs to an app.")] = None,
+    user: Annotated[str | None, typer.Option(help="Bind its jobs to a user.")] = None,
     grant: Annotated[
         list[str] | None, typer.Option(help="A grant: vouch lets it speak for any caller.")
     ] = None,
@@ -47,6 +49,7 @@ def create(
         team=team,
         project=project,
         app=app_name,
+        user=user,
         grants=frozenset(grant or ()),
         reply_topics=tuple(reply_topic or ()),
     )
@@ -58,24 +61,27 @@ def create(
 
 @app.command("list")
 def list_keys(json_output: Json = False) -> None:
-    """List every key: whose it is, what it may do, until when. Secrets are not kept.
+    """List every key: whose it is, what it may do, until when, and when it last signed (some seconds behind).
+
+    Secrets are not kept.
 
     Example: `sluice keys list`
     """
     from sluice_cli.session import run, settings
 
-    found = run(_list(settings()))
+    found = run(read_keys(settings()))
     if json_output:
         print_json([_flat(key) for key in found])
         return
     titles = (
-        *("id", "tenant", "team", "project", "app", "grants"),
-        *("created", "expires", "revoked", "state"),
+        *("id", "tenant", "team", "project", "app", "user", "grants"),
+        *("created", "last used", "expires", "revoked", "state"),
     )
     rows = [
         (
             *(key.id, key.scope.tenant, key.scope.team, key.scope.project, key.scope.app),
-            *(sorted(key.scope.grants), key.created_at, key.expires_at, key.revoked_at),
+            *(key.scope.user, sorted(key.scope.grants), key.created_at, key.last_used_at),
+            *(key.expires_at, key.revoked_at),
             state_of(key, datetime.now(UTC)),
         )
         for key in found
@@ -118,19 +124,48 @@ def rotate(
     _show(made, json_output=json_output)
 
 
+@app.command("rotate-master")
+def rotate_master(json_output: Json = False) -> None:
+    """Encrypt every key's signing material anew, under SLUICE_MASTER_KEY instead of SLUICE_MASTER_KEY_PREVIOUS.
+
+    In this order no key fails at any moment:
+
+    1. Make a new master key (`openssl rand -hex 32`). Give every worker both: the new one as SLUICE_MASTER_KEY,
+    the old one as SLUICE_MASTER_KEY_PREVIOUS, and restart them. Until all have both, create and rotate no keys.
+
+    2. Run this command with both set. `sluice doctor` says when nothing needs the old one any more.
+
+    3. Unset SLUICE_MASTER_KEY_PREVIOUS everywhere and restart the workers at leisure.
+
+    Example: `SLUICE_MASTER_KEY_FILE=new.key SLUICE_MASTER_KEY_PREVIOUS_FILE=old.key sluice keys rotate-master`
+    """
+    from sluice_cli.session import run, settings
+
+    count = run(_rotate_master(settings()))
+    if json_output:
+        print_json({"resealed": count})
+    else:
+        say(
+            f"{count} keys are sealed under the new master key; those that already were are as before"
+        )
+
+
 def check_scope(given: "Settings", scope: "KeyScope") -> None:
     """Refuse names that the configuration does not have, where there is one."""
     from sluice_cli.session import configuration
-    from sluice_core.config.references import suggestion
 
-    if given.config is None:
-        return
-    tenants = configuration(given).tenants
+    if given.config is not None:
+        check_names(str(given.config), configuration(given), scope)
+
+
+def check_names(source: str, config: "Config", scope: "KeyScope") -> None:
+    """Refuse names that a configuration does not have; `source` is what the message calls it."""
+    from sluice_core.config.suggest import suggestion
+
+    tenants = config.tenants
     tenant = tenants.get(scope.tenant)
     if tenant is None:
-        raise Refused(
-            f'{given.config} has no tenant "{scope.tenant}"{suggestion(scope.tenant, tenants)}'
-        )
+        raise Refused(f'{source} has no tenant "{scope.tenant}"{suggestion(scope.tenant, tenants)}')
     if scope.team is not None and scope.team not in tenant.teams:
         raise Refused(
             f'tenant "{scope.tenant}" has no team "{scope.team}"'
@@ -168,9 +203,11 @@ def _flat(key: "KeyRecord") -> dict[str, object]:
         "team": scope.team,
         "project": scope.project,
         "app": scope.app,
+        "user": scope.user,
         "grants": scope.grants,
         "reply_topics": scope.reply_topics,
         "created_at": key.created_at,
+        "last_used_at": key.last_used_at,
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
         "state": state_of(key, datetime.now(UTC)),
@@ -190,13 +227,16 @@ async def _create(given: "Settings", scope: "KeyScope", expires_in_s: float | No
     from sluice_core.keys.repository import KeyRepository
     from sluice_core.keys.service import KeyService
 
-    master_key = given.need_master_key()
+    master_key, previous = _master_keys(given)
     async with ledger(given) as pool:
         service = KeyService(KeyRepository(pool), actor())
-        return await service.create(scope, master_key=master_key, expires_in_s=expires_in_s)
+        return await service.create(
+            scope, master_key=master_key, previous=previous, expires_in_s=expires_in_s
+        )
 
 
-async def _list(given: "Settings") -> "list[KeyRecord]":
+async def read_keys(given: "Settings") -> "list[KeyRecord]":
+    """Every key, the newest first."""
     from sluice_cli.session import actor, ledger
     from sluice_core.keys.repository import KeyRepository
     from sluice_core.keys.service import KeyService
@@ -219,7 +259,26 @@ async def _rotate(given: "Settings", key_id: str, overlap_s: float) -> "NewKey":
     from sluice_core.keys.repository import KeyRepository
     from sluice_core.keys.service import KeyService
 
-    master_key = given.need_master_key()
+    master_key, previous = _master_keys(given)
     async with ledger(given) as pool:
         service = KeyService(KeyRepository(pool), actor())
-        return await service.rotate(key_id, master_key=master_key, overlap_s=overlap_s)
+        return await service.rotate(
+            key_id, master_key=master_key, previous=previous, overlap_s=overlap_s
+        )
+
+
+async def _rotate_master(given: "Settings") -> int:
+    from sluice_cli.session import actor, ledger
+    from sluice_core.keys.repository import KeyRepository
+    from sluice_core.keys.service import KeyService
+
+    master_key, previous = given.need_master_key(), given.need_previous_master_key()
+    async with ledger(given) as pool:
+        service = KeyService(KeyRepository(pool), actor())
+        return await service.rotate_master(master_key=master_key, previous=previous)
+
+
+def _master_keys(given: "Settings") -> "tuple[bytes, bytes | None]":
+    master_key = given.need_master_key()
+    previous = given.master_keys()[1:]
+    return master_key, previous[0] if previous else None

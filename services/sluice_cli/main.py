@@ -3,6 +3,8 @@
 import sys
 
 from sluice_cli import (
+    audit,
+    budgets,
     config,
     deadletter,
     demo_command,
@@ -10,6 +12,7 @@ from sluice_cli import (
     holds,
     jobs,
     keys,
+    policy,
     processes,
     runs,
     submit_command,
@@ -34,10 +37,13 @@ holds.register(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")
+app.add_typer(policy.app, name="policy")
+app.add_typer(audit.app, name="audit")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(runs.app, name="runs")
 app.add_typer(deadletter.app, name="deadletter")
 app.add_typer(unresolved.app, name="unresolved")
+app.add_typer(budgets.app, name="budgets")
 app.add_typer(usage.app, name="usage")
 
 

@@ -25,7 +25,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 def end_of(job: Job, *, now: float, held: bool = False) -> tuple[State, Problem]:
     """How a job ends that was claimed for its end; `now` in epoch seconds. `held`: an operator holds it."""
-    return not_begun(job, now=now, held=held, waits_for=job.waits_for)
+    return not_begun(job, now=now, held=held)
 
 
 class Expiry:

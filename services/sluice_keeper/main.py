@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import asyncpg
 import structlog
 
+from sluice_core.budgets.repository import BudgetRepository
 from sluice_core.config.load import Withheld, load_config
 from sluice_core.config.model import Config
 from sluice_core.holds.repository import HoldRepository
@@ -22,6 +23,7 @@ from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
 from sluice_core.upkeep.repository import UpkeepRepository
 from sluice_keeper import (
+    alerts,
     archive,
     expiry,
     partitions,
@@ -138,6 +140,7 @@ class Keeper:
         self._partitions = partitions.Partitions(upkeep, config.retention)
         self._unknowns = unknowns.Unknowns(upkeep, config.unknown)
         self._runs = runs.Runs(upkeep, origin)
+        self._alerts = alerts.Alerts(BudgetRepository(database), origin, incarnation)
         self._records = records.Records(settings, config, upkeep, origin, cluster_id)
 
     def start(self, tasks: TaskSet) -> None:
@@ -151,6 +154,7 @@ class Keeper:
             ("archive", self._archive.once, archive.EVERY_S),
             ("unknowns", self._unknowns.once, unknowns.EVERY_S),
             ("runs", self._runs.once, runs.EVERY_S),
+            ("alerts", self._alerts.once, alerts.EVERY_S),
             ("records", self._records.once, records.EVERY_S),
         ):
             tasks.start(name, repeat(name, once, every_s=every_s))

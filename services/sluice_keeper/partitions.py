@@ -25,7 +25,9 @@ class Partitions:
         if made := await self._upkeep.ensure_partitions():
             _log.info("partitions.made", count=made)
         dropped = await self._upkeep.drop_partitions(
-            payloads_s=self._retention.payloads, identities_s=self._retention.idempotency
+            payloads_s=self._retention.payloads,
+            identities_s=self._retention.idempotency,
+            denials_s=self._retention.denials,
         )
         if dropped:
             _log.info("partitions.dropped", names=dropped)

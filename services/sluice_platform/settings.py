@@ -125,6 +125,9 @@ class Settings(BaseModel):
     master_key: Annotated[SecretStr, BeforeValidator(_master_key)] | None = Field(
         None, description="64 hexadecimal digits, such as `openssl rand -hex 32` prints"
     )
+    master_key_previous: Annotated[SecretStr, BeforeValidator(_master_key)] | None = Field(
+        None, description="the SLUICE_MASTER_KEY before this one, while keys still need it"
+    )
     key: SecretStr | None = Field(None, description="id:secret, as `sluice keys create` prints")
     api: Annotated[str, BeforeValidator(_url)] | None = Field(
         None, description="http://host:port of an HTTP edge"
@@ -146,6 +149,12 @@ class Settings(BaseModel):
             )
         if self.kafka_ssl_keyfile is not None and self.kafka_ssl_certfile is None:
             raise ValueError("SLUICE_KAFKA_SSL_KEYFILE needs SLUICE_KAFKA_SSL_CERTFILE too")
+        if self.master_key_previous is not None and self.master_key is None:
+            raise ValueError("SLUICE_MASTER_KEY_PREVIOUS needs SLUICE_MASTER_KEY too")
+        if self.master_key is not None and self.master_key_previous == self.master_key:
+            raise ValueError(
+                "SLUICE_MASTER_KEY_PREVIOUS is the same as SLUICE_MASTER_KEY: unset it"
+            )
         if self.crash_at is not None:
             try:
                 CrashPlan.parse(self.crash_at, self.crash_mark)
@@ -172,6 +181,15 @@ class Settings(BaseModel):
     def need_master_key(self) -> bytes:
         """The 32 bytes; raises SettingsError if SLUICE_MASTER_KEY is not set."""
         return bytes.fromhex(_revealed(self.master_key) or _absent("master_key"))
+
+    def need_previous_master_key(self) -> bytes:
+        """The 32 bytes; raises SettingsError if SLUICE_MASTER_KEY_PREVIOUS is not set."""
+        return bytes.fromhex(_revealed(self.master_key_previous) or _absent("master_key_previous"))
+
+    def master_keys(self) -> tuple[bytes, ...]:
+        """The master keys that are set, the current one first; signing material may lie under either."""
+        found = (_revealed(self.master_key), _revealed(self.master_key_previous))
+        return tuple(bytes.fromhex(text) for text in found if text is not None)
 
     @property
     def behind_pooler(self) -> bool:

@@ -8,11 +8,11 @@ AdapterError
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sluice_core.jobs.fates import FailureKind
 from sluice_core.usage.model import Usage
+from sluice_platform.values import frozen_value
 from sluice_providers.port import Call
 from sluice_providers.sse import Event
 
@@ -45,7 +45,7 @@ class ReportedError(AdapterError):
         self.body = body
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Outgoing:
     """A request ready to be sent by POST."""
 
@@ -55,7 +55,7 @@ class Outgoing:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Whole:
     """A translated answer; `output_bytes` is the size of its text, for an estimate."""
 
@@ -65,7 +65,7 @@ class Whole:
     output_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Refusal:
     """A translated error answer: what kind it is, its message, and its body in OpenAI's error form."""
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import orjson
 
 from sluice_core.jobs.fates import FailureKind, fate
@@ -22,9 +21,12 @@ from sluice_providers.adapter import (
     UntranslatableError,
     Whole,
 )
+from sluice_providers.clock import Timeouts
 from sluice_providers.errors import error_body, retry_after_s
-from sluice_providers.http import ExchangeError, Timeouts, Transport
+from sluice_providers.faults import ExchangeError
+from sluice_providers.http import Transport
 from sluice_providers.port import Answer, Call
+from sluice_providers.quota import exhausted_s
 from sluice_providers.registry import adapter_for
 from sluice_providers.sse import EventTooLargeError, SseParser
 
@@ -87,9 +89,11 @@ class _Attempt:
         self._started = time.monotonic()
         self._first_byte_ms: int | None = None
         self._status: int | None = None
-        self._headers: httpx.Headers | None = None
+        self._headers: Mapping[str, str] = {}
         self._pieces: list[bytes] = []
         self._size = 0
+        self._refused = False
+        self._limit = call.answer_bytes_limit
         self._parser: SseParser | None = None
         self._reader: StreamReader | None = None
         self._deltas = 0
@@ -121,9 +125,12 @@ class _Attempt:
 
     # --- in: the sink
 
-    def begin(self, status: int, headers: httpx.Headers) -> None:
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """The status is there: a stream if both sides mean one."""
         self._status, self._headers = status, headers
+        if status >= 300:
+            self._refused = True
+            self._limit = min(self._limit, _ERROR_BYTES)
         self._first_byte_ms = self._elapsed_ms()
         streamed = "event-stream" in headers.get("content-type", "")
         if self._call.stream and status < 300 and streamed:
@@ -153,15 +160,6 @@ class _Attempt:
             if chunks and self._on_chunks is not None:
                 self._on_chunks(chunks)
                 self._deltas += len(chunks)
-
-    @property
-    def _refused(self) -> bool:
-        return self._status is not None and self._status >= 300
-
-    @property
-    def _limit(self) -> int:
-        limit = self._call.answer_bytes_limit
-        return min(limit, _ERROR_BYTES) if self._refused else limit
 
     # --- the end
 
@@ -195,7 +193,7 @@ class _Attempt:
             refusal.kind,
             refusal.message,
             body=refusal.body,
-            retry_after=retry_after_s(self._headers or {}, now=time.time()),
+            retry_after=retry_after_s(self._headers, now=time.time()),
         )
 
     def _hide_key(self, body: bytes) -> bytes:
@@ -261,6 +259,17 @@ class _Attempt:
     def _estimate(self, output_bytes: int) -> Usage:
         return estimate(self._request, output_bytes=output_bytes)
 
+    def _request_id(self) -> str | None:
+        for name in _REQUEST_IDS:
+            value = self._headers.get(name)
+            if value is not None:
+                # aiohttp keeps what is not UTF-8 as lone surrogates, which no database takes: that is Latin-1.
+                try:
+                    return value.encode().decode()
+                except UnicodeEncodeError:
+                    return value.encode(errors="surrogateescape").decode("latin-1")
+        return None
+
     def _elapsed_ms(self) -> int:
         return int((time.monotonic() - self._started) * 1000)
 
@@ -275,13 +284,12 @@ class _Attempt:
         finish: tuple[str, ...] = (),
         retry_after: float | None = None,
     ) -> Answer:
-        headers: Mapping[str, str] = self._headers or {}
         return Answer(
             failure=failure,
             code=None if failure is None else fate(failure, status=self._status).code,
             message=message,
             status=self._status,
-            request_id=next((headers[name] for name in _REQUEST_IDS if name in headers), None),
+            request_id=self._request_id(),
             body=body,
             usage=usage,
             usage_source="reported" if reported else "estimated",
@@ -292,4 +300,5 @@ class _Attempt:
             first_byte_ms=self._first_byte_ms,
             finish=finish,
             warnings=self._warnings,
+            exhausted_s=exhausted_s(self._headers, now=time.time()),
         )

@@ -1,17 +1,18 @@
 """What the worker hands to a provider call and what it gets back."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 from uuid import UUID
 
 from sluice_core.jobs.fates import FailureKind
 from sluice_core.usage.model import Usage, UsageSource
+from sluice_platform.values import frozen_value
 from sluice_schemas.errors import ErrorCode
 
 Operation = Literal["chat", "embeddings"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Target:
     """One provider account and model that a call goes to; times in seconds.
 
@@ -35,7 +36,7 @@ class Target:
     default_max_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Call:
     """One attempt of a job at one target.
 
@@ -55,7 +56,7 @@ class Call:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Answer:
     """How one call ended; `failure` is None where it succeeded.
 
@@ -64,7 +65,8 @@ class Answer:
     `usage` is what the call used: reported, or else estimated once a 2xx had begun; None where nothing
     can have been billed or nobody knows. `sent` says that the whole request had left: a
     timeout or deadline without it costs nothing. `deltas` counts the chunks handed out, `finish` holds
-    each choice's finish reason, `warnings` names what the provider's format could not carry.
+    each choice's finish reason, `warnings` names what the provider's format could not carry. `exhausted_s`: a rate
+    header says that nothing is left for so many seconds.
     """
 
     failure: FailureKind | None
@@ -82,3 +84,4 @@ class Answer:
     first_byte_ms: int | None
     finish: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    exhausted_s: float | None = None

@@ -42,6 +42,16 @@ class SseParser:
                 chunk = chunk[1:]
         if not chunk:
             return []
+        if (
+            chunk.startswith(b"data: ")
+            and chunk.endswith(b"\n\n")
+            and chunk.count(b"\n") == 2
+            and b"\r" not in chunk
+            and not (self._partial or self._data or self._kind)
+        ):
+            # One whole event of one line, which is how nearly all come.
+            self._started = True
+            return [Event(b"", chunk[6:-2])]
         if b"\n" not in chunk and b"\r" not in chunk:
             self._partial.append(chunk)
             self._partial_size += len(chunk)

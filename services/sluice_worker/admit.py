@@ -8,11 +8,12 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from sluice_core.intake.model import DeadLetter, NewJob, Rejection
+from sluice_core.intake.model import DeadLetter, NewJob, Record, Rejection
 from sluice_core.jobs.model import State
 from sluice_core.jobs.policy import Admission
-from sluice_core.jobs.repository import JobRepository, is_poison
+from sluice_core.jobs.repository import POISON, JobRepository, is_poison
 from sluice_core.jobs.writes import Admitted, DeadLetterEntry
+from sluice_core.policies.repository import DenialRepository
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.policy import dead_letter_message
 from sluice_core.publishing.repository import pack_headers
@@ -23,6 +24,7 @@ from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 from sluice_schemas.identity import id_by_record
 from sluice_worker.crowds import Crowds
+from sluice_worker.denials import denial_of, is_denial
 from sluice_worker.entries import (
     Row,
     conflict,
@@ -56,6 +58,7 @@ class AdmitStep:
         known: Callable[[Iterable[UUID]], Awaitable[set[UUID]]],
         hold: Callable[[list[Flight]], None],
         cluster_id: str,
+        denials: DenialRepository,
     ) -> None:
         self._jobs = jobs
         self._names = names
@@ -68,6 +71,7 @@ class AdmitStep:
         self._known = known
         self._hold = hold
         self._cluster_id = cluster_id
+        self._denials = denials
 
     async def write(self, verdicts: Sequence[NewJob | Rejection | DeadLetter]) -> None:
         """Make every verdict durable. Raises what the database raises: then nothing may be committed."""
@@ -86,6 +90,26 @@ class AdmitStep:
             again = await self._bisected(now, dead)
             dead = []
             rows = again + rows
+        denied = [v for v in verdicts if isinstance(v, Rejection | DeadLetter) and is_denial(v)]
+        if denied:
+            await self._record_denials(denied)
+
+    async def _record_denials(self, denied: Sequence[Rejection | DeadLetter]) -> None:
+        """Record who was refused, once for each record however often it comes. What cannot be stored is logged."""
+        entries = []
+        for verdict in denied:
+            if isinstance(verdict, DeadLetter):
+                entries.append(denial_of(verdict, self._nobodys_id(verdict.record), None))
+                continue
+            user = verdict.user and await self._names.pseudonym(verdict.tenant, verdict.user)
+            entries.append(denial_of(verdict, verdict.record_id, user or None))
+        try:
+            await self._denials.record(entries)
+        except asyncpg.PostgresError as exc:
+            if not (exc.sqlstate or "").startswith(POISON):
+                raise
+            # Also where the month's partition is missing: refusing goes on without its record.
+            _log.error("denials.not_recorded", count=len(entries), error=str(exc))
 
     async def _bisected(self, rows: list[Row], dead: list[DeadLetterEntry]) -> list[Row]:
         """One statement; where a row in it cannot be stored, the batch is halved until that row is alone."""
@@ -208,15 +232,7 @@ class AdmitStep:
         record = letter.record
         message = dead_letter_message(self._origin, letter)
         return DeadLetterEntry(
-            # Of no tenant: where a record is bad, whose it is may be unknown.
-            record_id=id_by_record(
-                "",
-                cluster_id=self._cluster_id,
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                timestamp_ms=record.timestamp_ms,
-            ),
+            record_id=self._nobodys_id(record),
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
@@ -226,4 +242,15 @@ class AdmitStep:
             key=message.key,
             headers=pack_headers(message.headers),
             value=message.value,
+        )
+
+    def _nobodys_id(self, record: Record) -> UUID:
+        """A record's identity under no tenant: where a record is bad, whose it is may be unknown."""
+        return id_by_record(
+            "",
+            cluster_id=self._cluster_id,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp_ms,
         )

@@ -1,57 +1,88 @@
-"""The step before a call: attempts become durable under this worker's token, a micro-batch at a time."""
+"""The step before a call: attempts become durable under this worker's token, a micro-batch at a time.
+
+An attempt begins with its share of every limit and budget it draws on, or not at all.
+"""
 
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
+from sluice_core.admission.expectations import Expectations
 from sluice_core.jobs.model import State
 from sluice_core.jobs.policy import Begin
 from sluice_core.jobs.repository import JobRepository
-from sluice_core.jobs.writes import Intent
+from sluice_core.jobs.writes import Begun, Intent
 from sluice_core.keys.model import Key
 from sluice_core.keys.policy import usable
+from sluice_core.pricing.bounds import Bound
 from sluice_platform.batching import Batcher
 from sluice_platform.crash import crash_point
 from sluice_platform.db import DATABASE_ERRORS
 from sluice_schemas.errors import ErrorCode
+from sluice_worker.draw import (
+    CODES,
+    NARROW,
+    Ledgers,
+    bounded,
+    intent_of,
+    place_of,
+    reason,
+    unprovable,
+    wait_s,
+)
 from sluice_worker.flight import Flight
 from sluice_worker.route import Router
 
 CAP = 100
 LINGER_S = 0.003
+RETRY_S = 0.2
 
 _log = structlog.stdlib.get_logger(__name__)
-_LOST = (Begin.LOST, 0)
-Refuse = Callable[[Flight, State, ErrorCode, str], None]
+_LOST = Begun(verdict=Begin.LOST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """Where flights go from here.
+
+    `called`: the attempt is durable. `refused`: it ends here. `lost`: it is this worker's no longer.
+    `waits`: not now; until then (epoch seconds), with its whole lane or alone. `deferred`: given back to the
+    ledger until there is money.
+    """
+
+    called: Callable[[Flight, Begun], None]
+    refused: Callable[[Flight, State, ErrorCode, str], None]
+    lost: Callable[[Flight], None]
+    waits: Callable[[Flight, float, bool], None]
+    deferred: Callable[[Flight], None]
 
 
 class BeginStep:
-    """Routes flights, checks their keys once more, and begins their attempts.
-
-    `called` takes flights whose attempt is durable; `refused` those that end here; `lost` those that are
-    this worker's no longer.
-    """
+    """Routes flights, checks their keys once more, and begins their attempts."""
 
     def __init__(
         self,
         jobs: JobRepository,
         router: Router,
-        key_of: Callable[[str], Key | None],
         *,
-        called: Callable[[Flight, int], None],
-        refused: Refuse,
-        lost: Callable[[Flight], None],
+        key_of: Callable[[str], Key | None],
+        ledgers: Ledgers,
+        expectations: Expectations,
+        ways: Ways,
     ) -> None:
         self._jobs = jobs
         self._router = router
         self._key_of = key_of
-        self._called = called
-        self._refused = refused
-        self._lost = lost
-        self._prompt: Batcher[Flight] = Batcher(self._write, cap=CAP)
-        self._patient: Batcher[Flight] = Batcher(self._write, cap=CAP, linger_s=LINGER_S)
+        self._ledgers = ledgers
+        self._expectations = expectations
+        self._ways = ways
+        self._prompt: Batcher[tuple[Flight, Bound]] = Batcher(self._write, cap=CAP)
+        self._patient: Batcher[tuple[Flight, Bound]] = Batcher(
+            self._write, cap=CAP, linger_s=LINGER_S
+        )
 
     async def run_prompt(self) -> None:
         """Begin realtime attempts."""
@@ -63,51 +94,112 @@ class BeginStep:
 
     def add(self, flight: Flight) -> None:
         """Begin a flight's next attempt with the next batch."""
-        now = time.time()
-        key_id = flight.job.facts.key_id
-        if key_id is not None:
-            key = self._key_of(key_id)
+        now, facts = time.time(), flight.job.facts
+        if facts.key_id is not None:
+            key = self._key_of(facts.key_id)
             if key is None or not usable(key, now):
-                self._refused(
-                    flight, State.REJECTED, ErrorCode.UNAUTHORIZED, "the job's key counts no more"
-                )
+                self._reject(flight, ErrorCode.UNAUTHORIZED, "the job's key counts no more")
                 return
         route = self._router.choose(flight.job, now)
         if route is None:
-            name = flight.job.facts.model
-            self._refused(
-                flight, State.REJECTED, ErrorCode.UNKNOWN_MODEL, f"no target serves {name!r} now"
-            )
+            message = f"no target serves {facts.model!r} now"
+            self._reject(flight, ErrorCode.UNKNOWN_MODEL, message)
             return
         flight.route = route
-        flight.worst_nano, flight.input_nano = self._router.worst_case(flight.job, route)
-        (self._prompt if flight.realtime else self._patient).add(flight)
+        bound = self._router.bound(flight.job, route)
+        if facts.max_cost_nano is not None and bound.worst_nano > facts.max_cost_nano:
+            message = "the job may cost more than its max_cost_usd; name a smaller max_tokens"
+            self._reject(flight, ErrorCode.BUDGET_EXCEEDED, message)
+            return
+        flight.worst_nano, flight.input_nano = bound.worst_nano, bound.input_nano
+        flight.bound_tokens = bound.tokens
+        flight.expected_tokens = self._expectations.tokens(
+            facts.tenant,
+            facts.model or "",
+            body_bytes=len(flight.job.body),
+            most_output=bound.output_tokens,
+        )
+        (self._prompt if flight.realtime else self._patient).add((flight, bound))
 
-    async def _write(self, flights: list[Flight]) -> None:
-        verdicts = await self._begin(flights)
+    def _reject(self, flight: Flight, code: ErrorCode, message: str) -> None:
+        self._ways.refused(flight, State.REJECTED, code, message)
+
+    async def _write(self, batch: list[tuple[Flight, Bound]]) -> None:
+        flights, intents = await self._intents(batch)
+        if not flights:
+            return
+        answers = await self._begin(flights, intents)
         crash_point("after_begin")
-        for flight, (verdict, attempt) in zip(flights, verdicts, strict=True):
-            if verdict is Begin.BEGUN:
-                self._called(flight, attempt)
-            elif verdict is Begin.CANCELLED:
-                self._refused(
-                    flight, State.CANCELLED, ErrorCode.CANCELLED, "cancelled before it was called"
-                )
-            elif verdict is Begin.EXPIRED:
-                self._refused(
-                    flight,
-                    State.EXPIRED,
-                    ErrorCode.DEADLINE_EXCEEDED,
-                    "the deadline passed before it was called",
-                )
+        deferred: list[tuple[Flight, Begun]] = []
+        for flight, begun in zip(flights, answers, strict=True):
+            if begun.verdict is Begin.BEGUN:
+                self._ways.called(flight, begun)
+            elif begun.verdict is Begin.OVER_BUDGET and _patient(flight, begun):
+                deferred.append((flight, begun))
             else:
-                self._lost(flight)
+                self._turned_away(flight, begun)
+        if deferred:
+            await self._defer(deferred)
 
-    async def _begin(self, flights: list[Flight]) -> list[tuple[Begin, int]]:
-        """One statement; where it is not known whether it was done, the ledger is asked until it says."""
-        intents = [_intent(flight) for flight in flights]
+    async def _intents(
+        self, batch: list[tuple[Flight, Bound]]
+    ) -> tuple[list[Flight], list[Intent]]:
+        """What the batch asks for; a flight whose cost has no bound is refused under a hard budget."""
+        places = [place_of(flight) for flight, _ in batch]
+        while True:
+            try:
+                draws = await self._ledgers.draws(places)
+                break
+            except DATABASE_ERRORS as exc:
+                _log.warning("begin.no_scopes", error=repr(exc))
+                await asyncio.sleep(RETRY_S)
+        flights: list[Flight] = []
+        intents: list[Intent] = []
+        for (flight, bound), draw in zip(batch, draws, strict=True):
+            if draw.hard:
+                why = unprovable(flight, bound)
+                if why is not None:
+                    message = f"under a hard budget a job's cost must have a bound: {why}"
+                    self._reject(flight, ErrorCode.BUDGET_EXCEEDED, message)
+                    continue
+                bounded(flight, bound)
+            flights.append(flight)
+            intents.append(intent_of(flight, draw))
+        return flights, intents
+
+    def _turned_away(self, flight: Flight, begun: Begun) -> None:
+        verdict = begun.verdict
+        if verdict is Begin.CANCELLED:
+            message = "cancelled before it was called"
+            self._ways.refused(flight, State.CANCELLED, ErrorCode.CANCELLED, message)
+        elif verdict is Begin.EXPIRED:
+            message = "the deadline passed before it was called"
+            self._ways.refused(flight, State.EXPIRED, ErrorCode.DEADLINE_EXCEEDED, message)
+        elif verdict.waits:
+            scope = self._ledgers.cause(begun.cause)
+            flight.waits_for = (CODES[verdict], reason(begun, scope))
+            flight.retry_after_s = round(wait_s(begun), 3)
+            self._ways.waits(flight, begun.until, scope is None or scope[0] not in NARROW)
+        elif verdict is Begin.LOST:
+            self._ways.lost(flight)
+        else:
+            self._reject(flight, CODES[verdict], reason(begun, self._ledgers.cause(begun.cause)))
+
+    async def _defer(self, waits: list[tuple[Flight, Begun]]) -> None:
+        """Give jobs back to the ledger until their budget's next period, or until there is more money."""
+        rows = [(flight.job.row, begun.until, -begun.cause) for flight, begun in waits]
         try:
-            return list(await self._jobs.begin(intents))
+            await self._jobs.defer(rows)
+        except DATABASE_ERRORS as exc:
+            # Whatever still is this worker's is given back to its lane by its audit, and asks again.
+            _log.warning("begin.not_deferred", jobs=len(rows), error=repr(exc))
+        for flight, _ in waits:
+            self._ways.deferred(flight)
+
+    async def _begin(self, flights: list[Flight], intents: list[Intent]) -> list[Begun]:
+        """One statement; where it is not known whether it was done, the ledger is asked until it says."""
+        try:
+            return await self._jobs.begin(intents)
         except DATABASE_ERRORS as exc:
             _log.warning("begin.ambiguous", jobs=len(flights), error=repr(exc))
         while True:
@@ -119,35 +211,28 @@ class BeginStep:
                     if mine.get(flight.job.row) == (State.OWNED, flight.job.attempt)
                 ]
                 redone = await self._jobs.begin([intents[place] for place in again])
-                if any(verdict is Begin.LOST for verdict, _ in redone):
+                if any(begun.verdict is Begin.LOST for begun in redone):
                     # The first statement was still under way, and was done while this one waited for it.
                     mine = await self._jobs.mine()
             except DATABASE_ERRORS:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(RETRY_S)
                 continue
-            begun = dict(zip(again, redone, strict=True))
+            answered = dict(zip(again, redone, strict=True))
             return [
-                begun[place]
-                if begun.get(place, _LOST) != _LOST
+                answered[place]
+                if answered.get(place, _LOST).verdict is not Begin.LOST
                 else _as_found(flight, mine.get(flight.job.row))
                 for place, flight in enumerate(flights)
             ]
 
 
-def _as_found(flight: Flight, found: tuple[State, int] | None) -> tuple[Begin, int]:
+def _patient(flight: Flight, begun: Begun) -> bool:
+    """Whether a job that is over a budget waits for the budget's next period, or for more money."""
+    return flight.job.facts.wait_for_budget and begun.cause < 0
+
+
+def _as_found(flight: Flight, found: tuple[State, int] | None) -> Begun:
     """What the ledger says of an attempt whose begin was ambiguous: nobody else could have begun it."""
     if found == (State.CALLING, flight.job.attempt + 1):
-        return Begin.BEGUN, flight.job.attempt + 1
+        return Begun(verdict=Begin.BEGUN, attempt=flight.job.attempt + 1)
     return _LOST
-
-
-def _intent(flight: Flight) -> Intent:
-    assert flight.route is not None
-    return Intent(
-        row=flight.job.row,
-        day=flight.job.day,
-        account=flight.route.target.account,
-        provider_model=flight.route.target.model,
-        worst_nano=flight.worst_nano,
-        input_nano=flight.input_nano,
-    )

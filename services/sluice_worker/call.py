@@ -21,6 +21,7 @@ from sluice_providers.http import Transport
 from sluice_providers.port import Answer, Call
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.flight import Flight
+from sluice_worker.load import Load
 from sluice_worker.settle import SettleStep
 from sluice_worker.stream import Deltas
 
@@ -49,17 +50,19 @@ class CallStep:
         *,
         answer_bytes: int,
         finished: Callable[[Flight], None],
+        load: Load,
     ) -> None:
         self._transport = transport
         self._settle = settle
         self._deltas = deltas
         self._answer_bytes = answer_bytes
         self._finished = finished
+        self._load = load
         self.flights: set[Flight] = set()
 
     def start(self, flight: Flight, attempt: int) -> None:
         """Call the provider for an attempt that is durable."""
-        flight.job = replace(flight.job, attempt=attempt)
+        flight.job = flight.job.begun(attempt)
         flight.started_at = _now()
         flight.deltas = 0
         self.flights.add(flight)
@@ -101,6 +104,8 @@ class CallStep:
         finally:
             self._leave(flight)
         crash_point("after_call")
+        if answer is not None:
+            self._load.learn(flight, answer)
         try:
             if flight.answered:
                 self._settle.read(flight, _reading_report(flight, answer))
@@ -196,6 +201,8 @@ def _report(flight: Flight, *, outcome: Outcome, money: str, now: float) -> Repo
         money=money,  # type: ignore[arg-type]
         provider_ms=max(0, round((now - flight.started_at) * 1000)),
         deltas=flight.deltas,
+        pressure=flight.pressure,
+        cool_until=flight.cool_until,
     )
 
 
@@ -205,8 +212,18 @@ def _answered(flight: Flight, answer: Answer, *, outcome: Outcome, now: float) -
     cost = charge(
         flight.route.price, usage, started_at=datetime.fromtimestamp(flight.started_at, UTC)
     )
-    return replace(
-        _report(flight, outcome=outcome, money="estimated", now=now),
+    target = flight.route.target
+    return Report(
+        account=target.account,
+        provider=target.provider,
+        provider_model=target.model,
+        started_at=flight.started_at,
+        ended_at=now,
+        worst_nano=flight.worst_nano,
+        input_nano=flight.input_nano,
+        outcome=outcome,
+        money="estimated",
+        deltas=flight.deltas,
         status=answer.status,
         request_id=answer.request_id,
         body=answer.body,
@@ -219,6 +236,8 @@ def _answered(flight: Flight, answer: Answer, *, outcome: Outcome, now: float) -
         ),
         provider_ms=answer.provider_ms,
         warnings=answer.warnings,
+        pressure=flight.pressure,
+        cool_until=flight.cool_until,
     )
 
 

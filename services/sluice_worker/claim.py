@@ -181,12 +181,7 @@ class Claimer:
     def hold(self, jobs: Iterable[Job]) -> None:
         """Take claimed jobs into this worker's hands."""
         flights = [
-            Flight(
-                job=job,
-                requester=Requester.from_bytes(job.requester),
-                size=len(job.body),
-                waits_for=job.waits_for,
-            )
+            Flight(job=job, requester=Requester.from_bytes(job.requester), size=len(job.body))
             for job in jobs
         ]
         for flight in flights:

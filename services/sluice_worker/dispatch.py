@@ -11,6 +11,7 @@ from sluice_core.dispatch.window import Windows
 from sluice_core.jobs.model import Job
 from sluice_platform.clock import Later, Timer
 from sluice_schemas.classes import JobClass
+from sluice_schemas.errors import ErrorCode
 from sluice_worker.flight import Flight
 
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
@@ -43,7 +44,7 @@ class Dispatcher:
         times: VirtualTimes | None = None,
         give_back: Callable[[list[Flight]], None] | None = None,
         held: Held | None = None,
-        blocked: Callable[[int, str, float], None] | None = None,
+        blocked: Callable[[int, ErrorCode, float], None] | None = None,
         later: Later | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -138,7 +139,7 @@ class Dispatcher:
         if whole_lane:
             queue.block(lane, until)
             if self._tell_blocked is not None and flight.waits_for is not None:
-                self._tell_blocked(lane, flight.waits_for, until)
+                self._tell_blocked(lane, flight.waits_for[0], until)
         self._enter(flight)
         if whole_lane and self._give_back is not None:
             keep = self._windows.refused(lane, self._clock())
@@ -167,7 +168,8 @@ class Dispatcher:
             tokens=flight.charged,
         )
         flight.charged = 0.0
-        flight.waits_for = flight.retry_after_s = None
+        flight.waits_for = None
+        flight.retry_after_s = None
         self._windows.begun(flight.job.lane, self._clock())
 
     def forget(self, flight: Flight) -> None:

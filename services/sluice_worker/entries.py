@@ -17,7 +17,7 @@ ADMISSION_S = 0.5
 """What admission itself may take: it is no wait for a slot, so `max_wait_s: 0` starts where one is free."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
     """A verdict and the row it becomes."""
 

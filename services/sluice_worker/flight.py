@@ -9,6 +9,7 @@ from sluice_core.intake.model import Requester
 from sluice_core.jobs.model import Job
 from sluice_core.settlement.model import Report
 from sluice_schemas.classes import JobClass
+from sluice_schemas.errors import ErrorCode
 from sluice_worker.route import Route
 
 
@@ -18,11 +19,13 @@ class Flight:
 
     `answered`: the requester has its result already (cancelled, expired) and only the attempt is still open;
     `late_report` is how that ended, if it did before the answer was durable.
+    `bound_tokens` and `expected_tokens` are input and output together, at most and as recent ones tell;
+    dispatch charges the latter (0: nobody has said yet). `charged` is what it did charge and the ledger has not
+    confirmed; `tenant_floor` and `project_floor` are what `begin` raises the shared virtual times to first.
+    `waits_for` is what it waits for, the code and a sentence, `retry_after_s` how long its requester should;
+    until `not_before` (epoch seconds) it does not start. `arrival` is its place among those due at one moment.
+    `pressure` and `cool_until` are what the answer said of its account's and target's load.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
-    `expected_tokens` is what dispatch charges for it (0: nobody has said), `charged` what it did charge and the
-    ledger has not confirmed; `tenant_floor` and `project_floor` are what `begin` raises the shared virtual times
-    to first. `not_before` is in epoch seconds; `waits_for` is the code of what it waits for, `retry_after_s`
-    seconds for its requester. `arrival` is its place among those due at the same moment.
     """
 
     job: Job
@@ -31,7 +34,11 @@ class Flight:
     route: Route | None = None
     worst_nano: int = 0
     input_nano: int = 0
+    bound_tokens: int = 0
+    expected_tokens: int = 0
     started_at: float = 0.0
+    pressure: float | None = None
+    cool_until: float | None = None
     answered: bool = False
     answer_durable: bool = False
     late_report: Report | None = None
@@ -40,12 +47,11 @@ class Flight:
     task: "asyncio.Task[None] | None" = None
     deltas: int = 0
     flush: Callable[[], None] | None = None
-    expected_tokens: int = 0
     charged: float = 0.0
     tenant_floor: float = 0.0
     project_floor: float = 0.0
     not_before: float = 0.0
-    waits_for: str | None = None
+    waits_for: tuple[ErrorCode, str] | None = None
     retry_after_s: float | None = None
     arrival: int = 0
 

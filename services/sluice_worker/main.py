@@ -33,12 +33,14 @@ from sluice_platform.errors import StartupError
 from sluice_platform.health import serve_health
 from sluice_platform.kafka import admin, cluster_id, consumer_broker, producer, wait_for_kafka
 from sluice_platform.lifecycle import TaskSet, calm_collector
+from sluice_platform.notices import Notices
 from sluice_platform.settings import Settings
 from sluice_providers.http import Transport
 from sluice_schemas.classes import JobClass
 from sluice_schemas.topics import DEAD_LETTER_OVERHEAD_BYTES, Topics, control_group, group_of
 from sluice_worker.backlog import Backlog
 from sluice_worker.intake import Subscription
+from sluice_worker.key_uses import flush_key_uses, flush_once
 from sluice_worker.worker import Worker
 
 STARTUP_PATIENCE_S = 60.0
@@ -95,6 +97,7 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
             prices=prices,
             cluster_id=await cluster_id(settings),
         )
+        await worker.prepare()
         heart = Heart(presence, incarnation, worker.beat)
         if settings.health is not None:
             await stack.enter_async_context(serve_health(settings.health, heart.healthy))
@@ -102,9 +105,12 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
         async with TaskSet(stop) as tasks:
             tasks.start("heart", heart.run())
             worker.start(tasks)
+            tasks.start("key_uses", flush_key_uses(keys))
+            tasks.start("notices", _notices(settings, keys, name).run())
             backlog = Backlog(ParkedRepository(database), config.worker.backlog)
             tasks.start("backlog", backlog.run())
             await _serve(settings, config, options, worker=worker, backlog=backlog, stop=stop)
+        await flush_once(keys)
         try:
             await presence.leave(incarnation)
         except DATABASE_ERRORS as exc:
@@ -156,8 +162,16 @@ async def _keys(settings: Settings, database: asyncpg.Pool) -> Keys:
             "there are API keys, and SLUICE_MASTER_KEY is not set: "
             "write the 64 hexadecimal digits they were created under"
         )
-    master_key = None if settings.master_key is None else settings.need_master_key()
-    return Keys(repository, master_key)
+    return Keys(repository, settings.master_keys())
+
+
+def _notices(settings: Settings, keys: Keys, name: str) -> Notices:
+    """Revocations count at once; where nothing is heard, the next heartbeat brings them."""
+    return Notices(
+        settings.need_direct_database(),
+        {"sluice_keys": keys.reload},
+        application_name=f"sluice-worker {name} notices"[:63],
+    )
 
 
 async def _wait_for_topics(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from sluice_core.intake.model import DeadLetter, Record, Rejection, Verdict
+from sluice_core.intake.model import Cancel, DeadLetter, NewJob, Record, Rejection, Verdict
 from sluice_core.intake.policy import IntakePolicy, read_record
 from sluice_core.keys.ring import Keys
 from sluice_schemas.errors import ErrorCode
@@ -34,7 +34,10 @@ class Reader:
         return verdicts
 
     def _one(self, record: Record) -> Verdict:
-        return read_record(record, policy=self._policy, keys=self._keys)
+        verdict = read_record(record, policy=self._policy, keys=self._keys)
+        if isinstance(verdict, NewJob | Cancel) and verdict.key_id is not None:
+            self._keys.used(verdict.key_id, record.timestamp_ms / 1000)
+        return verdict
 
 
 def _unauthorized(verdict: Verdict) -> bool:

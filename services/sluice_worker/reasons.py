@@ -9,6 +9,7 @@ import structlog
 
 from sluice_core.jobs.parked import ParkedRepository
 from sluice_platform.db import DATABASE_ERRORS
+from sluice_schemas.errors import ErrorCode
 
 EVERY_S = 0.25
 LASTS_S = 5.0
@@ -21,7 +22,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Reason:
-    code: str
+    code: ErrorCode
     until: float
     written: float = 0.0
 
@@ -35,7 +36,7 @@ class Reasons:
         self._clock = clock
         self._reasons: dict[int, _Reason] = {}
 
-    def note(self, lane: int, code: str, until: float) -> None:
+    def note(self, lane: int, code: ErrorCode, until: float) -> None:
         """A job of a lane was refused with this code, and the lane waits until then."""
         reason = self._reasons.get(lane)
         if reason is None or reason.code != code:
@@ -43,7 +44,7 @@ class Reasons:
         else:
             reason.until = max(reason.until, until)
 
-    def why(self, lane: int) -> str | None:
+    def why(self, lane: int) -> ErrorCode | None:
         """What a lane waits for, or waited for a moment ago."""
         reason = self._reasons.get(lane)
         if reason is None or reason.until + LASTS_S < self._clock():

@@ -1,29 +1,31 @@
 """The step that chooses where a job goes: for now the first target of its model in this worker's pool."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-
-import orjson
 
 from sluice_core.config.model import Config, Prices, ProviderConfig, TargetRef, resolve_model
 from sluice_core.jobs.model import Job
 from sluice_core.pricing.book import PriceBook
+from sluice_core.pricing.bounds import Bound, bound
 from sluice_core.pricing.model import PriceEntry, PriceOverride
-from sluice_core.pricing.policy import worst_case
 from sluice_providers.port import Target
 
-DEFAULT_MAX_OUTPUT = 16_384
-"""Tokens an answer is taken to have at most where neither job nor model names a limit."""
 REMEMBERED = 10_000
 """Model names kept resolved; under `*` anybody may invent more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A target with its prices."""
+    """A target with its prices. `item_tokens`: the most that a remote item of a request counts for."""
 
     target: Target
     price: PriceEntry
+    item_tokens: Mapping[str, int | None] = field(default_factory=dict)
+
+    def capped(self, tokens: int) -> "Route":
+        """The same with a limit on the answer that is sent where the job names none."""
+        return replace(self, target=replace(self.target, default_max_tokens=tokens))
 
 
 class Router:
@@ -47,13 +49,13 @@ class Router:
             self._routes[name] = route
         return route
 
-    def worst_case(self, job: Job, route: Route) -> tuple[int, int]:
-        """Nano-dollars that the call may cost at most, and the input's part of it."""
-        size, price = len(job.body), route.price
-        most, choices = _output_bound(job.body, route.target.default_max_tokens)
-        return (
-            worst_case(price, body_bytes=size, max_output_tokens=most, n=choices),
-            worst_case(price, body_bytes=size, max_output_tokens=0, n=1),
+    def bound(self, job: Job, route: Route) -> Bound:
+        """The most that a call on this route can use and cost."""
+        return bound(
+            job.body,
+            route.price,
+            default_max_tokens=route.target.default_max_tokens,
+            item_tokens=route.item_tokens,
         )
 
     def pool_of(self, model: str) -> str:
@@ -82,7 +84,8 @@ class Router:
             override=None if model is None else _override(model.prices),
         )
         most = None if model is None else model.default_max_tokens
-        return Route(target=_target(first, account, name, most), price=price)
+        items = {} if model is None else model.item_tokens.model_dump()
+        return Route(target=_target(first, account, name, most), price=price, item_tokens=items)
 
 
 def _outdated(price: PriceEntry, now: float) -> bool:
@@ -118,16 +121,3 @@ def _override(prices: Prices | None) -> PriceOverride | None:
         cache_write=prices.cache_write,
         output=prices.output,
     )
-
-
-def _output_bound(body: bytes, default: int | None) -> tuple[int, int]:
-    """Largest number of output tokens a request asks for, and of choices."""
-    most, choices = default or DEFAULT_MAX_OUTPUT, 1
-    if b"max_" in body or b'"n"' in body:
-        document = orjson.loads(body)
-        asked = document.get("max_completion_tokens") or document.get("max_tokens")
-        if isinstance(asked, int) and asked > 0:
-            most = asked
-        if isinstance(document.get("n"), int):
-            choices = max(1, document["n"])
-    return most, choices

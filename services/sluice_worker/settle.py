@@ -32,7 +32,7 @@ RETRY_S = 0.2
 _log = structlog.stdlib.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Item:
     flight: Flight
     settlement: Settlement

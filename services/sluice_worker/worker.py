@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 import asyncpg
 import structlog
 
+from sluice_core.admission.directory import Directory
+from sluice_core.admission.expectations import Expectations
+from sluice_core.admission.repository import AdmissionRepository
 from sluice_core.config.model import Config
 from sluice_core.dispatch.fairness import VirtualTimes, Weights
 from sluice_core.dispatch.policy import Shares
@@ -19,13 +22,15 @@ from sluice_core.jobs.model import Job, State
 from sluice_core.jobs.names import NameRepository
 from sluice_core.jobs.parked import ParkedRepository
 from sluice_core.jobs.repository import JobRepository
+from sluice_core.jobs.writes import Begun
 from sluice_core.keys.ring import Keys
+from sluice_core.policies.repository import DenialRepository
 from sluice_core.presence.repository import Beat
 from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
-from sluice_core.settlement.waiting import not_begun
+from sluice_core.settlement.waiting import not_begun, wait_for
 from sluice_platform.db import DATABASE_ERRORS
 from sluice_platform.lifecycle import TaskSet
 from sluice_providers.http import Transport
@@ -34,7 +39,7 @@ from sluice_schemas.errors import ErrorCode
 from sluice_worker.accounts import first_account
 from sluice_worker.admit import AdmitStep
 from sluice_worker.audit import SelfAudit
-from sluice_worker.begin import BeginStep
+from sluice_worker.begin import BeginStep, Ways
 from sluice_worker.call import CallStep
 from sluice_worker.claim import Claimer
 from sluice_worker.control import ControlStep
@@ -42,6 +47,7 @@ from sluice_worker.crowds import Crowds
 from sluice_worker.dispatch import Dispatcher
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
+from sluice_worker.load import Load
 from sluice_worker.names import Names
 from sluice_worker.reading import Reader
 from sluice_worker.reasons import Reasons
@@ -91,6 +97,8 @@ class Worker:
         self.crowds = Crowds(parked, config)
         self._reasons = Reasons(parked)
         router = Router(config, prices, pool=pool)
+        remembered, expectations = Names(names), Expectations()
+        self._directory = Directory(AdmissionRepository(database), config, remembered.pseudonym)
         self.settle = SettleStep(self.jobs, outbox, publisher, origin, released=self._released)
         self.calls = CallStep(
             transport,
@@ -98,14 +106,21 @@ class Worker:
             Deltas(publisher, origin),
             answer_bytes=config.limits.answer_bytes,
             finished=self._call_ended,
+            load=Load(expectations),
         )
         self.begin = BeginStep(
             self.jobs,
             router,
-            keys.get,
-            called=self._begun,
-            refused=self._refused_at_begin,
-            lost=self._lost,
+            key_of=keys.get,
+            ledgers=self._directory,
+            expectations=expectations,
+            ways=Ways(
+                called=self._begun,
+                refused=self._refused_at_begin,
+                lost=self._lost,
+                waits=self._waits,
+                deferred=self._gone,
+            ),
         )
         self.dispatcher = Dispatcher(
             slots=config.worker.concurrency,
@@ -140,7 +155,7 @@ class Worker:
         )
         self.admit = AdmitStep(
             self.jobs,
-            Names(names),
+            remembered,
             publisher,
             origin,
             pool_of=router.pool_of,
@@ -150,9 +165,14 @@ class Worker:
             known=parked.known,
             hold=self._hold,
             cluster_id=cluster_id,
+            denials=DenialRepository(database),
         )
         self.control = ControlStep(self.jobs, self.admit, self.claimer, self._reader)
         self.audit = SelfAudit(self.jobs, self.holdings)
+
+    async def prepare(self) -> None:
+        """Make the ledger say what the configuration says of limits and budgets; before anything starts."""
+        await self._directory.start()
 
     def start(self, tasks: TaskSet) -> None:
         """Run the steps' loops."""
@@ -180,6 +200,7 @@ class Worker:
         """What a heartbeat brought: cancels of held jobs, changed keys, and what operators hold."""
         self._last_beat = time.monotonic()
         await self._keys.refresh(beat.keys_version)
+        await self._directory.refresh(beat.config_version)
         if await self._held.refresh(beat.config_version):
             self.dispatcher.stop_held()
         for row in beat.cancels:
@@ -255,14 +276,24 @@ class Worker:
             now=time.time(),
             cancelled=flight.cancelled,
             held=self._held.job(flight.job.facts),
-            waits_for=flight.waits_for or self._reasons.why(flight.job.lane),
+            waits_for=flight.waits_for or wait_for(self._reasons.why(flight.job.lane)),
             retry_after_s=flight.retry_after_s,
         )
         self.settle.end(flight, state, report=None, problem=problem)
 
-    def _begun(self, flight: Flight, attempt: int) -> None:
-        self.dispatcher.learn(flight)
-        self.calls.start(flight, attempt)
+    def _begun(self, flight: Flight, begun: Begun) -> None:
+        tenant_vt, project_vt = begun.virtuals or (None, None)
+        self.dispatcher.learn(flight, tenant_vt=tenant_vt, project_vt=project_vt)
+        self.calls.start(flight, begun.attempt)
+
+    def _waits(self, flight: Flight, until: float, whole_lane: bool) -> None:
+        # Its lane is blocked before its slot is free: else the next of the lane would take it.
+        self.dispatcher.put_back(flight, until=until, whole_lane=whole_lane)
+        self.dispatcher.finished(flight)
+
+    def _gone(self, flight: Flight) -> None:
+        self.dispatcher.finished(flight)
+        self.holdings.remove(flight)
 
     def _stopped(self, job: Job, /) -> bool:
         return self._held.job(job.facts)
@@ -282,8 +313,7 @@ class Worker:
 
     def _lost(self, flight: Flight) -> None:
         _log.warning("begin.fenced", job_id=str(flight.id))
-        self.dispatcher.finished(flight)
-        self.holdings.remove(flight)
+        self._gone(flight)
 
     def _call_ended(self, flight: Flight) -> None:
         self.dispatcher.finished(flight)

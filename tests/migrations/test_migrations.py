@@ -198,8 +198,8 @@ async def test_no_role_fills_the_disk_with_temporary_tables(empty: str, role: st
     [
         (Admission, "admit_v1"),
         (Duplicate, "admit_v1"),
-        (Begin, "begin_v1"),
-        (Settle, "settle_v1"),
+        (Begin, "begin_v2"),
+        (Settle, "settle_v2"),
         (State, "0001_tables"),
     ],
 )

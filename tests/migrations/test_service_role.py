@@ -96,7 +96,10 @@ async def test_upkeep(service: World) -> None:
     await worker.settle([ended(job, State.UNKNOWN, report(Outcome.UNKNOWN, money="unknown"))])
     upkeep = UpkeepRepository(service.pool, worker.incarnation)
     assert await upkeep.ensure_partitions() == 0
-    assert await upkeep.drop_partitions(payloads_s=MONTH_S, identities_s=MONTH_S) == []
+    assert (
+        await upkeep.drop_partitions(payloads_s=MONTH_S, identities_s=MONTH_S, denials_s=MONTH_S)
+        == []
+    )
     assert await upkeep.purge(MONTH_S, 10) == 0
     (held,) = await upkeep.unresolved(0.0, 10)
     assert await upkeep.resolve(held.usage_id, uuid7(), 5)

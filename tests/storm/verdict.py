@@ -176,11 +176,11 @@ def _judge_calls(verdict: Verdict, sent: list[Sent], evidence: Evidence) -> None
     for (job, attempt), calls in evidence.calls.items():
         verdict.expect((job, attempt) in evidence.attempts, f"{job}/{attempt}: called, not durable")
         verdict.expect(len(calls) == 1, f"{job}/{attempt}: called {len(calls)} times")
+    by_job: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for (job_id, _), row in sorted(evidence.attempts.items(), key=lambda item: item[0]):
+        by_job[job_id].append(row)
     for job in sent:
-        mine = sorted(
-            (a for (id_, _), a in evidence.attempts.items() if id_ == str(job.id)),
-            key=lambda a: a["attempt"],
-        )
+        mine = by_job[str(job.id)]
         for attempt in mine[:-1]:
             # 2: failed without money, so it may be tried again; 5: unknown, only where the job said so.
             again = attempt["outcome"] == 2 or (attempt["outcome"] == 5 and job.retries)

@@ -21,6 +21,7 @@ FILES = (
     "reap_v1",
     "cancel_v1",
     "upkeep_v1",
+    "resolve_unknown_v1",
     "0001_roles",
 )
 

@@ -35,6 +35,14 @@ class Document:
                 return self.lines[path[:length]]
         return 1
 
+    def as_written(self, path: Path) -> Path:
+        """The path without the index of a list that was written as its only item."""
+        written: Path = ()
+        for part in path:
+            alone = part == 0 and (*written, part) not in self.lines and written in self.lines
+            written = written if alone else (*written, part)
+        return written
+
 
 def is_secret(path: Path) -> bool:
     """Whether a field is a secret, and may name an environment variable."""

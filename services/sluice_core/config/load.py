@@ -11,8 +11,9 @@ from pydantic_core import ErrorDetails
 from sluice_core.config.base import Section
 from sluice_core.config.document import Document, Path, Problem, read_document
 from sluice_core.config.model import Config
-from sluice_core.config.references import check_references, suggestion
+from sluice_core.config.references import check_references
 from sluice_core.config.salvage import salvage
+from sluice_core.config.suggest import suggestion
 from sluice_platform.errors import StartupError
 
 DEFAULT_SOURCE: Final = "sluice.yaml"
@@ -115,12 +116,8 @@ def _without_nulls(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(problems: list[Problem], document: Document, source: str) -> list[str]:
-    placed = sorted(
-        {
-            (document.line_of(problem.path), _dotted(problem.path), problem.message): None
-            for problem in problems
-        }
-    )
+    written = [(document.as_written(problem.path), problem.message) for problem in problems]
+    placed = sorted({(document.line_of(path), _dotted(path), text): None for path, text in written})
     return [
         f"{source}:{line}: {path}: {message}" if path else f"{source}:{line}: {message}"
         for line, path, message in placed

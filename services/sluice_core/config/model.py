@@ -85,7 +85,6 @@ class ItemTokens(Section):
     """
 
     image: int | None = Field(default=None, ge=0, le=LARGEST)
-    audio: int | None = Field(default=None, ge=0, le=LARGEST)
     file: int | None = Field(default=None, ge=0, le=LARGEST)
 
 
@@ -93,7 +92,7 @@ class ModelConfig(Section):
     """A name callers ask for, with the targets it is served by, in order."""
 
     targets: tuple[TargetConfig, ...] = Field(min_length=1)
-    default_max_tokens: int | None = Field(default=None, ge=1)
+    default_max_tokens: int | None = Field(default=None, ge=1, le=LARGEST)
     prices: Prices | None = None
     item_tokens: ItemTokens = ItemTokens()
     limits: ScopeLimits = ScopeLimits()
@@ -152,7 +151,7 @@ class TenantConfig(Scoped):
     keys: Annotated[dict[str, KeyConfig], BeforeValidator(_as_mapping)] = {}
     reply_topics: tuple[TopicName, ...] = ()
     weight: Weight = 1.0
-    max_parked: int = Field(default=5_000_000, ge=1)
+    max_parked: int = Field(default=5_000_000, ge=1, le=LARGEST)
 
 
 class IntakeTopic(Section):
@@ -195,6 +194,7 @@ class RetentionConfig(Section):
     results: Period = Field(default=7 * _DAY, gt=0)
     idempotency: Period = Field(default=35 * _DAY, gt=0)
     payloads: Period = Field(default=35 * _DAY, gt=0)
+    denials: Period = Field(default=400 * _DAY, gt=0)
 
 
 class UnknownConfig(Section):
@@ -207,8 +207,8 @@ class UnknownConfig(Section):
 class Marks(Section):
     """Intake pauses above `high` and resumes below `low`."""
 
-    high: int = Field(ge=1)
-    low: int = Field(ge=0)
+    high: int = Field(ge=1, le=LARGEST)
+    low: int = Field(ge=0, le=LARGEST)
 
 
 class BacklogConfig(Section):

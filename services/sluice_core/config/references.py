@@ -1,22 +1,15 @@
-"""What one value of a configuration says about another: references, reserved names, order."""
+"""What one value of a configuration says about another: references, reserved names, order, bounds, policies."""
 
 from collections.abc import Iterable, Iterator, Set
-from difflib import get_close_matches
 
+from sluice_core.config.bounds import check_bounds
 from sluice_core.config.document import Path, Problem
 from sluice_core.config.durations import duration_text
+from sluice_core.config.lockouts import check_policies
 from sluice_core.config.model import Config, IntakeTopic, TenantConfig
+from sluice_core.config.suggest import suggestion
 from sluice_schemas.base import UNALLOCATED
 from sluice_schemas.topics import Topics
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "x"?` where a known name is close, else what there is to choose from."""
-    names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f'; did you mean "{close[0]}"?'
-    return f"; there are: {', '.join(names[:12])}" if names else "; there are none"
 
 
 def check_references(config: Config, lost: Set[str] = frozenset()) -> list[Problem]:
@@ -33,7 +26,7 @@ def check_references(config: Config, lost: Set[str] = frozenset()) -> list[Probl
     if not lost & {"kafka", "tenants", "intake"}:
         found += _intake(config, topics)
     # A section that was lost has its defaults, which are in order.
-    return [*found, *_order(config)]
+    return [*found, *_order(config), *check_bounds(config), *check_policies(config, lost)]
 
 
 def _missing(path: Path, what: str, name: str, known: Iterable[str]) -> Problem:

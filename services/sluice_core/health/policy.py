@@ -6,6 +6,7 @@ from typing import Final
 
 from sluice_core.config.model import ANY_MODEL, Config
 from sluice_core.health.model import Broker, Finding, Ledger, Level, Server
+from sluice_core.keys.model import Seals
 from sluice_core.pricing.book import PriceBook
 
 OLDEST_POSTGRES: Final = 15
@@ -237,19 +238,31 @@ def _topics(broker: Broker) -> Iterator[Finding]:
         )
 
 
-def key_findings(unreadable: Sequence[str]) -> list[Finding]:
-    """What it means that these keys, not revoked, do not open under this master key."""
-    if not unreadable:
-        return [Finding(check="keys", level="ok", message="all open under this SLUICE_MASTER_KEY")]
-    return [
-        Finding(
-            check="keys",
-            level="problem",
-            message=f"do not open under this SLUICE_MASTER_KEY: {', '.join(unreadable)}",
-            advice="set the SLUICE_MASTER_KEY they were created under, or revoke them: what they sign "
-            "is refused",
-        )
-    ]
+def key_findings(seals: Seals, *, previous_set: bool) -> list[Finding]:
+    """What it means under which master key the keys that are not revoked are sealed."""
+    if seals.neither:
+        return [
+            Finding(
+                check="keys",
+                level="problem",
+                message=f"do not open under this SLUICE_MASTER_KEY: {', '.join(seals.neither)}",
+                advice="set the SLUICE_MASTER_KEY they were created under, or revoke them: what they sign "
+                "is refused",
+            )
+        ]
+    if seals.previous:
+        return [
+            Finding(
+                check="keys",
+                level="warning",
+                message=f"{len(seals.previous)} still need SLUICE_MASTER_KEY_PREVIOUS",
+                advice="run `sluice keys rotate-master` once every worker has both master keys",
+            )
+        ]
+    message = "all open under this SLUICE_MASTER_KEY"
+    if previous_set:
+        message += "; SLUICE_MASTER_KEY_PREVIOUS is needed no more: unset it everywhere"
+    return [Finding(check="keys", level="ok", message=message)]
 
 
 def price_findings(config: Config, book: PriceBook, at: datetime) -> list[Finding]:

@@ -98,4 +98,5 @@ def partitions_needed(now: datetime) -> list[str]:
             names[f"sluice.{parent}_{moment:%Y%m%d}"] = None
         names[f"sluice.jobs_past_{monday:%Y%m%d}"] = None
         names[f"finance.usage_{moment:%Y%m}"] = None
+        names[f"sluice.denials_{moment:%Y%m}"] = None
     return list(names)

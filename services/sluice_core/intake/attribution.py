@@ -24,23 +24,24 @@ class Attribution:
 def attribute(caller: Caller, options: Mapping[str, Any], rules: TenantRules) -> Attribution:
     """Join what the job says with what its caller is bound to.
 
-    Raises Refused: `unknown_project` for a name that the tenant has not or the caller may not use,
-    `forbidden` for another user than the one vouched for.
+    Raises Refused: `unknown_project` for a name that the tenant has not or the caller may not use, told in the
+    same words, so that nobody learns by asking what others have; `forbidden` for another user than the one
+    vouched for or the key's own.
     """
     project = _bound("project", options.get("project"), caller.project)
     app = _bound("app", options.get("app"), caller.app)
     team = _bound("team", options.get("team"), caller.team)
     known = rules.projects.get(project) if project is not None else None
     if project is not None and known is None:
-        raise _unknown("project", "the tenant has no such project")
+        raise _unknown("project")
     if app is not None and (known is None or app not in known.apps):
-        raise _unknown("app", "the project has no such app")
+        raise _unknown("app")
     if known is not None:
         if team is not None and known.team != team:
-            raise _unknown("project", "the project belongs to another team")
+            raise _unknown("project")
         team = team or known.team
     if team is not None and team not in rules.teams:
-        raise _unknown("team", "the tenant has no such team")
+        raise _unknown("team")
     return Attribution(
         team=team or UNALLOCATED,
         project=project or UNALLOCATED,
@@ -51,15 +52,17 @@ def attribute(caller: Caller, options: Mapping[str, Any], rules: TenantRules) ->
 
 def _bound(field: str, asked: str | None, held: str | None) -> str | None:
     if asked is not None and held is not None and asked != held:
-        raise _unknown(field, f"the key or topic is bound to another {field}")
+        raise _unknown(field)
     return asked if asked is not None else held
 
 
-def _unknown(field: str, message: str) -> Refused:
+def _unknown(field: str) -> Refused:
+    message = f"no {field} of this name is open to this caller"
     return Refused(ErrorCode.UNKNOWN_PROJECT, message, f"options.{field}")
 
 
-def _user(asked: str | None, vouched: str | None) -> str | None:
-    if asked is not None and vouched is not None and asked != vouched:
-        raise Refused(ErrorCode.FORBIDDEN, "another user is vouched for", "options.user")
-    return asked if asked is not None else vouched
+def _user(asked: str | None, held: str | None) -> str | None:
+    if asked is not None and held is not None and asked != held:
+        message = "this caller may not speak for another user"
+        raise Refused(ErrorCode.FORBIDDEN, message, "options.user")
+    return asked if asked is not None else held

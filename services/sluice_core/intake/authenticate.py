@@ -9,6 +9,7 @@ from sluice_core.intake.refusal import Refused, invalid
 from sluice_core.intake.rules import IntakePolicy, KeyRing, TopicRule
 from sluice_core.keys.model import VOUCH, Key
 from sluice_core.keys.policy import usable
+from sluice_core.policies.policy import WRONG_TOPIC
 from sluice_schemas import headers as names
 from sluice_schemas.errors import ErrorCode
 from sluice_schemas.signature import SignedFields, parse_caller, verify
@@ -22,8 +23,7 @@ SIGNED_WITHIN_S: Final = 300.0
 class Caller:
     """Who a record speaks for.
 
-    `team`, `project` and `app` are both defaults and bounds; `user` is set by a vouching key alone
-    and then binds. `refusal` is why the caller, though known, may not go on.
+    `team`, `project`, `app` and `user` are both defaults and bounds. `refusal` is why the caller, though known, may not go on.
     """
 
     tenant: str
@@ -108,14 +108,14 @@ def _signed(
         team=key.team or rule.team,
         project=key.project or rule.project,
         app=key.app or rule.app,
+        user=key.user,
         key_id=key.id,
         refusal=refusal,
     )
     header = attributes.text(names.ON_BEHALF_OF)
     caller = own if header is None or refusal is not None else _vouched(own, key, header, policy)
     if caller.refusal is None and rule.tenant is not None and rule.tenant != caller.tenant:
-        message = "the topic belongs to another tenant than the one the record speaks for"
-        return _refuse(caller, Refused(ErrorCode.FORBIDDEN, message))
+        return _refuse(caller, Refused(ErrorCode.FORBIDDEN, WRONG_TOPIC))
     return caller
 
 
@@ -142,7 +142,7 @@ def _verified(record: Record, attributes: Attributes, keys: KeyRing) -> Key:
         on_behalf_of=raw.get(names.ON_BEHALF_OF, b""),
     )
     if not verify(key.hmac_key, header, fields, record.value):
-        raise Refused(ErrorCode.INVALID_SIGNATURE, "no entry of sluice-signature verifies")
+        raise Refused(ErrorCode.INVALID_SIGNATURE, "no entry of sluice-signature verifies", key=key)
     return key
 
 
@@ -176,7 +176,7 @@ def _vouched(own: Caller, key: Key, header: str, policy: IntakePolicy) -> Caller
         return _refuse(own, invalid(str(exc), "headers.sluice-on-behalf-of"))
     tenant = named.tenant or key.tenant
     if tenant not in policy.tenants:
-        message = "sluice-on-behalf-of names a tenant that is not configured"
+        message = "sluice-on-behalf-of names a caller that this key cannot speak for"
         return _refuse(own, Refused(ErrorCode.FORBIDDEN, message, "headers.sluice-on-behalf-of"))
     return Caller(
         tenant=tenant,

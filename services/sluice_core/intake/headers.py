@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from sluice_core.intake.refusal import Refused, invalid
+from sluice_platform.values import frozen_value
 from sluice_schemas import headers as names
 
 MAX_ID_BYTES: Final = 256
@@ -63,7 +63,7 @@ _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[
 _LINE_BREAK: Final = re.compile(rb"[\n\r\x00]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Attributes:
     """What a record's headers (or its CloudEvents envelope) say.
 

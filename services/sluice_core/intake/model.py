@@ -2,12 +2,14 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Literal
 from uuid import UUID
 
 import orjson
 
+from sluice_core.keys.model import Key
+from sluice_platform.values import frozen_value
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 
@@ -20,7 +22,7 @@ BAD_RECORD: Final[frozenset[ErrorCode]] = frozenset(
 """Codes that say the record itself cannot be a job: its bytes also go to the dead letters."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Record:
     """One Kafka record as it was read: bytes untouched, `timestamp_ms` in epoch milliseconds."""
 
@@ -41,7 +43,7 @@ def _to_bytes(text: str | None) -> bytes | None:
     return None if text is None else base64.b64decode(text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Requester:
     """Who is answered, and how: all that publishing a result needs besides the job.
 
@@ -102,7 +104,7 @@ class Requester:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class NewJob:
     """A record that is a job, ready for admission.
 
@@ -146,12 +148,13 @@ class NewJob:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Rejection:
     """A record whose tenant and reply address are known and that cannot become a job.
 
     Its result has the record's id. `param` names the field at fault. What was not reached keeps its
-    default. Where `dead_letter` is true the record's bytes go to the dead letters as well.
+    default. Where `dead_letter` is true the record's bytes go to the dead letters as well. `rule` is the policy's
+    statement that decided; the caller is not told it. `named_key` as for a `DeadLetter`.
     """
 
     record: Record
@@ -171,6 +174,8 @@ class Rejection:
     key_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
+    rule: str | None = None
+    named_key: Key | None = None
 
     @property
     def dead_letter(self) -> bool:
@@ -178,16 +183,20 @@ class Rejection:
         return self.code in BAD_RECORD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class DeadLetter:
-    """A record that nobody can be answered for: the tenant or the reply address is unknown."""
+    """A record that nobody can be answered for: the tenant or the reply address is unknown.
+
+    `named_key` is the known key that the record names; nothing has shown that its owner wrote it.
+    """
 
     record: Record
     code: ErrorCode
     message: str
+    named_key: Key | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Cancel:
     """A request to cancel one job or every job of a run; exactly one of the two is set."""
 
@@ -195,6 +204,7 @@ class Cancel:
     job_id: UUID | None
     run_id: str | None
     record: Record
+    key_id: str | None = None
 
 
 Verdict = NewJob | Rejection | DeadLetter | Cancel

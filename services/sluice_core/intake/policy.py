@@ -22,6 +22,7 @@ from sluice_core.intake.model import (
     Verdict,
 )
 from sluice_core.intake.options import check_options
+from sluice_core.intake.permission import permit
 from sluice_core.intake.refusal import Refused, invalid
 from sluice_core.intake.request import (
     Request,
@@ -33,6 +34,7 @@ from sluice_core.intake.request import (
     read_value,
 )
 from sluice_core.intake.rules import IntakePolicy, KeyRing, TopicRule
+from sluice_core.policies.model import Subject
 from sluice_schemas.base import UNALLOCATED
 from sluice_schemas.classes import DEFAULT_MAX_WAIT_S, DEFAULT_TIMEOUT_S, JobClass
 from sluice_schemas.errors import ErrorCode
@@ -139,7 +141,9 @@ def _record_id(record: Record, tenant: str, policy: IntakePolicy) -> UUID:
 
 
 def _dead(record: Record, refusal: Refused) -> DeadLetter:
-    return DeadLetter(record=record, code=refusal.code, message=refusal.message)
+    return DeadLetter(
+        record=record, code=refusal.code, message=refusal.message, named_key=refusal.key
+    )
 
 
 def _rejection(reading: _Reading, refusal: Refused) -> Rejection:
@@ -161,6 +165,8 @@ def _rejection(reading: _Reading, refusal: Refused) -> Rejection:
         key_id=reading.caller.key_id,
         tags=reading.tags,
         url=reading.url,
+        rule=refusal.rule,
+        named_key=refusal.key,
     )
 
 
@@ -204,7 +210,13 @@ def _cancel(reading: _Reading, value: dict[str, Any]) -> Cancel:
     target = UUID(job_id) if job_id is not None else None
     if key is not None:
         target = id_by_key(tenant, key)
-    return Cancel(tenant=tenant, job_id=target, run_id=run_id, record=reading.record)
+    return Cancel(
+        tenant=tenant,
+        job_id=target,
+        run_id=run_id,
+        record=reading.record,
+        key_id=reading.caller.key_id,
+    )
 
 
 def _job(reading: _Reading, value: dict[str, Any], policy: IntakePolicy) -> NewJob:
@@ -217,6 +229,9 @@ def _job(reading: _Reading, value: dict[str, Any], policy: IntakePolicy) -> NewJ
     reading.model = check_model(value)
     request = check_request(value["body"], url=reading.url, model=reading.model)
     _attribute(reading, options, policy)
+    # Before it is told which models there are: a model that is denied is denied whether it exists or not.
+    if policy.permissions.governs(reading.caller.tenant):
+        _permit(reading, request, policy)
     if not policy.serves(request.model):
         raise Refused(
             ErrorCode.UNKNOWN_MODEL, f"no model {request.model} is configured", "body.model"
@@ -228,6 +243,19 @@ def _attribute(reading: _Reading, options: Mapping[str, Any], policy: IntakePoli
     belongs = attribute(reading.caller, options, policy.tenants[reading.caller.tenant])
     reading.team, reading.project = belongs.team, belongs.project
     reading.app, reading.user = belongs.app, belongs.user
+
+
+def _permit(reading: _Reading, request: Request, policy: IntakePolicy) -> None:
+    subject = Subject(
+        tenant=reading.caller.tenant,
+        team=reading.team,
+        project=reading.project,
+        app=reading.app,
+        user=reading.user,
+        key_id=reading.caller.key_id,
+    )
+    job_class = _class_of(reading.rule)
+    permit(subject, request, job_class, reading.record.topic, policy.permissions)
 
 
 def _identity(reading: _Reading, options: Mapping[str, Any]) -> tuple[UUID, IdentityKind]:

@@ -4,7 +4,6 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -12,6 +11,7 @@ import orjson
 from sluice_core.intake.headers import Attributes, read_headers
 from sluice_core.intake.model import Operation
 from sluice_core.intake.refusal import Refused, invalid
+from sluice_platform.values import frozen_value
 from sluice_schemas import headers as names
 from sluice_schemas.errors import ErrorCode
 from sluice_schemas.identity import DEFAULT_URL
@@ -45,7 +45,7 @@ _ENVELOPE: Final[dict[str, str]] = {
 """Attributes of an envelope, and the headers of binary mode that say the same."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Request:
     """The checked request of a job; `body` is the decoded JSON object."""
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from sluice_core.config.model import ANY_MODEL, Config, IntakeTopic, TenantConfig
 from sluice_core.keys.model import Key
+from sluice_core.policies.policy import Permissions
 from sluice_schemas.classes import JobClass
 from sluice_schemas.topics import Topics
 
@@ -61,6 +62,7 @@ class IntakePolicy:
     record_bytes: int
     idempotency_s: float
     cluster_id: str
+    permissions: Permissions
 
     @classmethod
     def from_config(cls, config: Config, *, cluster_id: str) -> "IntakePolicy":
@@ -78,6 +80,7 @@ class IntakePolicy:
             record_bytes=config.limits.record_bytes,
             idempotency_s=config.retention.idempotency,
             cluster_id=cluster_id,
+            permissions=Permissions.from_config(config),
         )
 
     def serves(self, model: str) -> bool:

@@ -66,12 +66,26 @@ def duplicate(state: State, *, seen: bool, same_body: bool, rerun: bool) -> Dupl
 
 
 class Begin(IntEnum):
-    """Whether a provider call may begin; the numbers are those of `sluice.begin_v1`."""
+    """Whether a provider call may begin; the numbers are those of `sluice.begin_v2`.
+
+    From RATE_LIMITED to BUDGET_BUSY it may later; OVER_BUDGET and TOO_LARGE are final.
+    """
 
     LOST = 0
     BEGUN = 1
     CANCELLED = 2
     EXPIRED = 3
+    RATE_LIMITED = 4
+    AT_CAPACITY = 5
+    COOLING = 6
+    BUDGET_BUSY = 7
+    OVER_BUDGET = 8
+    TOO_LARGE = 9
+
+    @property
+    def waits(self) -> bool:
+        """Whether the job keeps its place and asks again."""
+        return Begin.RATE_LIMITED <= self <= Begin.BUDGET_BUSY
 
 
 def begin(state: State, *, mine: bool, cancel: bool, deadline: float, now: float) -> Begin:
@@ -84,7 +98,7 @@ def begin(state: State, *, mine: bool, cancel: bool, deadline: float, now: float
 
 
 class Settle(IntEnum):
-    """What became of a settlement; the numbers are those of `sluice.settle_v1`."""
+    """What became of a settlement; the numbers are those of `sluice.settle_v2`."""
 
     FENCED = 0
     SETTLED = 1

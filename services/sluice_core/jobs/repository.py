@@ -17,6 +17,7 @@ from sluice_core.jobs.model import (
 from sluice_core.jobs.policy import MAX_DEATHS, Admission, Begin, Settle
 from sluice_core.jobs.writes import (
     Admitted,
+    Begun,
     DeadLetterEntry,
     Entry,
     Intent,
@@ -124,20 +125,64 @@ class JobRepository:
             outbox=row["outbox"],
         )
 
-    async def begin(self, intents: Sequence[Intent]) -> Sequence[tuple[Begin, int]]:
-        """Make attempts durable; per intent the verdict and the attempt's number."""
+    async def begin(self, intents: Sequence[Intent]) -> list[Begun]:
+        """Make attempts durable with all that they draw on; per intent its answer."""
+        scopes = sorted({scope for intent in intents for scope in intent.scopes})
+        budgets = sorted({budget for intent in intents for budget in intent.budgets})
+        scope_of, scope_end = _places(scopes, [intent.scopes for intent in intents])
+        budget_of, budget_end = _places(budgets, [intent.budgets for intent in intents])
         row = await self._pool.fetchrow(
-            "select * from sluice.begin_v1($1, $2)",
+            "select * from sluice.begin_v2($1, $2, $3, $4, $5, $6, $7, $8)",
             self.incarnation,
             [
-                (i.row, i.day, i.account, i.provider_model, i.worst_nano, i.input_nano)
+                (
+                    i.row,
+                    i.day,
+                    i.account,
+                    i.provider_model,
+                    i.worst_nano,
+                    i.input_nano,
+                    i.job_class,
+                    i.tokens,
+                    i.bound,
+                    i.tenant_floor,
+                    i.project_floor,
+                )
                 for i in intents
             ],
+            scopes,
+            budgets,
+            scope_of,
+            scope_end,
+            budget_of,
+            budget_end,
         )
-        return [
-            (Begin(verdict), attempt)
-            for verdict, attempt in zip(row["verdicts"], row["attempts"], strict=True)
-        ]
+        virtuals, begun, first = row["virtuals"], [], 0
+        for place, intent in enumerate(intents):
+            lead = None
+            if len(intent.scopes) > 1:
+                tenant, project = scope_of[first] - 1, scope_of[first + 1] - 1
+                job_class = int(intent.job_class)
+                lead = (virtuals[tenant * 3 + job_class], virtuals[project * 3 + job_class])
+            first = scope_end[place]
+            begun.append(
+                Begun(
+                    verdict=Begin(row["verdicts"][place]),
+                    attempt=row["attempts"][place],
+                    until=row["untils"][place],
+                    cause=row["causes"][place],
+                    virtuals=lead,
+                )
+            )
+        return begun
+
+    async def defer(self, waits: Sequence[tuple[int, float, int]]) -> int:
+        """Let owned jobs wait for money: each (row, epoch seconds to wake at, budget); returns how many do."""
+        rows, wakes, budgets = zip(*waits, strict=True)
+        count: int = await self._pool.fetchval(
+            "select sluice.defer_v1($1, $2, $3, $4)", self.incarnation, rows, wakes, budgets
+        )
+        return count
 
     async def settle(
         self, settlements: Sequence[Settlement], *, owner: int | None = None
@@ -145,7 +190,7 @@ class JobRepository:
         """Settle a micro-batch. `owner`: settle in a dead owner's name; no evidence is kept then."""
         row = await self._pool.fetchrow(
             "select verdicts, outbox, out_kinds, out_jobs, extract(epoch from recorded_at)::float8 as recorded_at"
-            " from sluice.settle_v1($1, $2, $3, $4, $5)",
+            " from sluice.settle_v2($1, $2, $3, $4, $5)",
             self.incarnation if owner is None else owner,
             [
                 (
@@ -164,6 +209,8 @@ class JobRepository:
                     s.held_nano,
                     s.input_nano,
                     s.ce_id,
+                    s.pressure,
+                    s.cool_until,
                 )
                 for s in settlements
             ],
@@ -288,6 +335,17 @@ class JobRepository:
             limit,
         )
         return row["next_after"], row["moved"]
+
+
+def _places(distinct: Sequence[int], lists: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """Each list's values as places (from 1) in `distinct`, one after another, and where each list ends."""
+    place = {value: number for number, value in enumerate(distinct, 1)}
+    places: list[int] = []
+    ends: list[int] = []
+    for values in lists:
+        places += [place[value] for value in values]
+        ends.append(len(places))
+    return places, ends
 
 
 def _open_attempt(row: Mapping[str, Any]) -> OpenAttempt:

@@ -6,8 +6,9 @@ from datetime import date
 from uuid import UUID
 
 from sluice_core.jobs.model import Facts, Outcome, State
-from sluice_core.jobs.policy import Admission, Settle
+from sluice_core.jobs.policy import Admission, Begin, Settle
 from sluice_core.usage.row import UsageRow
+from sluice_schemas.classes import JobClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,12 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """An attempt about to be made. In nano-dollars: `worst_nano` it may cost at most, `input_nano` is the input's part of it."""
+    """An attempt about to be made. In nano-dollars: `worst_nano` it may cost at most, `input_nano` is the input's part of it.
+
+    `tokens` and `bound` are its input and output together, as expected and at most. `scopes` (its tenant's
+    and its project's first) and `budgets` are what it draws on; the floors lift the virtual times of a
+    tenant and a project that come newly.
+    """
 
     row: int
     day: date
@@ -74,6 +80,27 @@ class Intent:
     provider_model: str
     worst_nano: int
     input_nano: int
+    job_class: JobClass = JobClass.STANDARD
+    tokens: int = 0
+    bound: int = 0
+    scopes: tuple[int, ...] = ()
+    budgets: tuple[int, ...] = ()
+    tenant_floor: float = 0.0
+    project_floor: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What an intent was answered: the attempt's number, or until when to wait (epoch seconds) and for what.
+
+    `cause` is the id of a scope, or minus that of a budget. `virtuals`: the times of tenant and project now.
+    """
+
+    verdict: Begin
+    attempt: int = 0
+    until: float = 0.0
+    cause: int = 0
+    virtuals: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +109,8 @@ class Settlement:
 
     `state` is terminal, RETRY_WAIT with `run_at` (epoch seconds), or None: the job was answered
     before and only its attempt ends now. `result` and `ce_id` belong to a terminal state; `held_nano`
-    is the money of an unknown outcome, `input_nano` the input's part of it.
+    is the money of an unknown outcome, `input_nano` the input's part of it. `pressure` and `cool_until` (epoch
+    seconds) are what the answer says of its account's and target's load.
     """
 
     row: int
@@ -101,6 +129,8 @@ class Settlement:
     input_nano: int | None = None
     ce_id: UUID | None = None
     result: bytes | None = None
+    pressure: float | None = None
+    cool_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

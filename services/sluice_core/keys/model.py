@@ -12,7 +12,7 @@ GRANTS: Final = frozenset({VOUCH})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A key of a tenant; `team`, `project` and `app` restrict what its jobs may name.
+    """A key of a tenant; `team`, `project`, `app` and `user` restrict what its jobs may name.
 
     `hmac_key` is the SHA-256 of the secret (32 bytes). `reply_topics` is where replies to a vouching
     key's records may go (empty: its tenant's list). `expires_at` and `revoked_at` are epoch seconds.
@@ -28,6 +28,7 @@ class Key:
     reply_topics: tuple[str, ...]
     expires_at: float | None
     revoked_at: float | None
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,16 +39,27 @@ class KeyScope:
     team: str | None = None
     project: str | None = None
     app: str | None = None
+    user: str | None = None
     grants: frozenset[str] = frozenset()
     reply_topics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """A key as people see it: no signing material."""
+    """A key as people see it: no signing material. `last_used_at` lags some seconds behind."""
 
     id: str
     scope: KeyScope
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seals:
+    """Under which master key the keys that are not revoked are sealed, by their ids, the oldest first."""
+
+    current: tuple[str, ...] = ()
+    previous: tuple[str, ...] = ()
+    neither: tuple[str, ...] = ()

@@ -2,6 +2,8 @@
 
 import os
 import secrets
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -44,6 +46,18 @@ def decrypt(sealed: bytes, *, master_key: bytes, key_id: str) -> bytes:
         raise MaterialUnreadableError(
             f"the signing material of {key_id} does not open under this SLUICE_MASTER_KEY"
         ) from exc
+
+
+def decrypt_any(sealed: bytes, *, master_keys: Sequence[bytes], key_id: str) -> bytes:
+    """Open under the first master key that opens it; MaterialUnreadableError where none does."""
+    for master_key in master_keys:
+        with suppress(MaterialUnreadableError):
+            return decrypt(sealed, master_key=master_key, key_id=key_id)
+    if not master_keys:
+        raise MaterialUnreadableError("SLUICE_MASTER_KEY is not set")
+    raise MaterialUnreadableError(
+        f"the signing material of {key_id} does not open under this SLUICE_MASTER_KEY"
+    )
 
 
 def opens(sealed: bytes, master_key: bytes, key_id: str) -> bool:

@@ -1,9 +1,10 @@
 """Prices and charges as values: rates are exact integers, money is whole nano-dollars."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
+
+from sluice_platform.values import frozen_value
 
 RATE_SCALE = 10**18
 """A rate is held as dollars × this, so that every published price (up to 18 decimals) is an exact integer."""
@@ -24,7 +25,7 @@ MeterName = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Band:
     """A rate that applies to calls with more than `above` input tokens; `scaled` is dollars × RATE_SCALE.
 
@@ -37,7 +38,7 @@ class Band:
     unit_price_usd: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Rate:
     """What one meter costs: its bands, lowest first; the first has `above` = -1."""
 
@@ -46,7 +47,7 @@ class Rate:
     bands: tuple[Band, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class PriceEntry:
     """What one model costs now; to be resolved again at `valid_until` (None: no change is known).
 
@@ -66,7 +67,7 @@ class PriceEntry:
         return self.price_version != UNPRICED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class PriceOverride:
     """Configured prices in dollars per million tokens; they replace the catalogue's as a whole.
 
@@ -79,7 +80,7 @@ class PriceOverride:
     cache_write: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Meter:
     """One line of a charge, as a FOCUS row has it: quantity × unit price, rounded once."""
 
@@ -90,7 +91,7 @@ class Meter:
     cost_nano: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Charge:
     """What a call cost; `cost_nano` is the sum of its meters."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from sluice_platform.values import frozen_value
 from sluice_schemas.headers import source_of
 from sluice_schemas.topics import Topics
 
@@ -10,7 +11,7 @@ Headers = list[tuple[str, bytes]]
 """Names and values in order; of a dead letter a value may be null, as its record had it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Message:
     """One record to send. `urgent`: somebody waits for it, so it is not held back for batching."""
 
@@ -22,7 +23,7 @@ class Message:
     urgent: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class StoredResult:
     """A job's result as it stands in the ledger; `finished_at` in epoch seconds."""
 
@@ -47,7 +48,7 @@ class Origin:
         object.__setattr__(self, "source", source_of(self.cell).encode())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Due:
     """One outbox row and the messages it stands for; `job` is set where they answer one."""
 

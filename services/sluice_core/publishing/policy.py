@@ -7,7 +7,7 @@ import orjson
 
 from sluice_core.intake.model import DeadLetter, Requester
 from sluice_core.publishing.model import Headers, Message, Origin, StoredResult
-from sluice_schemas.identity import delta_event_id, duplicate_event_id
+from sluice_schemas.identity import DeltaEventIds, audit_event_id, duplicate_event_id
 from sluice_schemas.times import format_time
 
 _JSON = ("content-type", b"application/json")
@@ -65,38 +65,43 @@ def result_messages(
     return messages
 
 
-def delta_message(
-    origin: Origin,
-    requester: Requester,
-    *,
-    job_id: UUID,
-    attempt: int,
-    seq: int,
-    at: float,
-    chunks: Sequence[bytes],
-) -> Message:
-    """One piece of a stream, sent `at` (epoch seconds); `chunks` are OpenAI chunks as JSON bytes."""
-    assert requester.reply_to is not None
-    head = b'{"id":"%b","attempt":%d,"seq":%d,"chunks":[' % (str(job_id).encode(), attempt, seq)
-    headers: Headers = [
-        _VERSION,
-        _DELTA,
-        ("ce_source", origin.source),
-        ("ce_subject", str(job_id).encode()),
-        ("ce_id", str(delta_event_id(job_id, attempt, seq)).encode()),
-        ("ce_time", format_time(at).encode()),
-        _JSON,
-        ("correlation_id", requester.correlation_id),
-        *requester.echo,
-    ]
-    return Message(
-        topic=requester.reply_to,
-        partition=requester.reply_partition,
-        key=requester.correlation_id,
-        value=head + b",".join(chunks) + b"]}",
-        headers=headers,
-        urgent=True,
-    )
+class DeltaForm:
+    """The deltas of one attempt as messages; what they have in common is made once."""
+
+    def __init__(self, origin: Origin, requester: Requester, *, job_id: UUID, attempt: int) -> None:
+        assert requester.reply_to is not None
+        job = str(job_id).encode()
+        self._topic = requester.reply_to
+        self._requester = requester
+        self._ids = DeltaEventIds(job_id, attempt)
+        self._before_seq = b'{"id":"%b","attempt":%d,"seq":' % (job, attempt)
+        self._before: Headers = [
+            _VERSION,
+            _DELTA,
+            ("ce_source", origin.source),
+            ("ce_subject", job),
+        ]
+        self._after: Headers = [
+            _JSON,
+            ("correlation_id", requester.correlation_id),
+            *requester.echo,
+        ]
+
+    def message(self, *, seq: int, at: float, chunks: Sequence[bytes]) -> Message:
+        """One piece of a stream, sent `at` (epoch seconds); `chunks` are OpenAI chunks as JSON bytes."""
+        return Message(
+            topic=self._topic,
+            partition=self._requester.reply_partition,
+            key=self._requester.correlation_id,
+            value=b'%b%d,"chunks":[%b]}' % (self._before_seq, seq, b",".join(chunks)),
+            headers=[
+                *self._before,
+                ("ce_id", str(self._ids[seq]).encode()),
+                ("ce_time", format_time(at).encode()),
+                *self._after,
+            ],
+            urgent=True,
+        )
 
 
 def usage_message(
@@ -144,6 +149,35 @@ def event_message(
             ("ce_time", format_time(at).encode()),
             _JSON,
         ],
+    )
+
+
+def audit_message(
+    origin: Origin,
+    *,
+    entry: int,
+    at: float,
+    actor: str,
+    action: str,
+    subject: str,
+    before: object,
+    after: object,
+) -> Message:
+    """The event of one audit entry, told by its number; `at` in epoch seconds."""
+    return event_message(
+        origin,
+        topic=origin.topics.audit,
+        kind="audit.recorded",
+        key=subject,
+        ce_id=audit_event_id(origin.cell, entry),
+        at=at,
+        value={
+            "actor": actor,
+            "action": action,
+            "scope": subject,
+            "at": format_time(at),
+            "details": {"before": before, "after": after},
+        },
     )
 
 

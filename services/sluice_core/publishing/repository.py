@@ -10,10 +10,10 @@ import orjson
 from sluice_core.intake.model import Requester
 from sluice_core.jobs.model import Facts
 from sluice_core.publishing.model import Due, Message, Origin, StoredResult
-from sluice_core.publishing.policy import result_messages, usage_message
+from sluice_core.publishing.policy import audit_message, result_messages, usage_message
 from sluice_core.usage.row import event_of
 
-RESULT, DUPLICATE, USAGE, OTHER = 1, 2, 3, 4
+RESULT, DUPLICATE, USAGE, OTHER, AUDIT = 1, 2, 3, 4, 5
 
 
 class OutboxRepository:
@@ -72,6 +72,9 @@ class OutboxRepository:
             due += await self._answers(answers)
         if usages:
             due += await self._usages(usages)
+        entries = [row for row in rows if row["kind"] == AUDIT]
+        if entries:
+            due += await self._audit(entries)
         due += [
             Due(
                 id=row["id"],
@@ -147,6 +150,36 @@ class OutboxRepository:
             )
             for row in found
         ]
+
+    async def _audit(self, rows: Sequence[Mapping[str, Any]]) -> list[Due]:
+        ids: dict[int, int] = {row["audit"]: row["id"] for row in rows}
+        found = await self._pool.fetch(
+            "select id, extract(epoch from at)::float8 as at, actor, action, subject, before, after"
+            " from sluice.audit where id = any($1)",
+            list(ids),
+        )
+        return [
+            Due(
+                id=ids[row["id"]],
+                messages=(
+                    audit_message(
+                        self._origin,
+                        entry=row["id"],
+                        at=row["at"],
+                        actor=row["actor"],
+                        action=row["action"],
+                        subject=row["subject"],
+                        before=_json(row["before"]),
+                        after=_json(row["after"]),
+                    ),
+                ),
+            )
+            for row in found
+        ]
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else orjson.loads(text)
 
 
 def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:

@@ -1,17 +1,18 @@
 """How one attempt went, as far as its settlement needs to know."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from sluice_core.jobs.fates import Money
 from sluice_core.jobs.model import Outcome
 from sluice_core.usage.model import NOTHING, Usage, UsageSource
+from sluice_platform.values import frozen_value
 from sluice_schemas.errors import ErrorCode
 
 CacheMark = Literal["miss", "exact", "semantic"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Priced:
     """What an attempt cost: nano-dollars, the meters as JSON text, and which prices were applied."""
 
@@ -20,7 +21,7 @@ class Priced:
     price_version: str = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Problem:
     """Why a job did not succeed, for its requester."""
 
@@ -31,12 +32,13 @@ class Problem:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Report:
     """One attempt at one target. Times are epoch seconds, money nano-dollars.
 
     `body` is the response in OpenAI form (or the provider's error in that form), None where there is none.
-    `money` says what may have been billed: `unknown` holds `worst_nano` until somebody says.
+    `money` says what may have been billed: `unknown` holds `worst_nano` until somebody says. `pressure` and
+    `cool_until` (epoch seconds) are what the answer says of its account's and target's load.
     """
 
     account: str
@@ -58,3 +60,5 @@ class Report:
     deltas: int = 0
     warnings: tuple[str, ...] = ()
     problem: Problem | None = None
+    pressure: float | None = None
+    cool_until: float | None = None

@@ -65,6 +65,8 @@ def ending(
         usage=usage,
         held_nano=report.worst_nano if held else None,
         input_nano=report.input_nano if held else None,
+        pressure=report.pressure,
+        cool_until=report.cool_until,
         ce_id=ce_id,
         result=result,
     )
@@ -90,6 +92,8 @@ def retrying(
         usage=_usage_row(job, report, usage_id),
         held_nano=report.worst_nano if held else None,
         input_nano=report.input_nano if held else None,
+        pressure=report.pressure,
+        cool_until=report.cool_until,
     )
 
 
@@ -109,6 +113,8 @@ def reading_ended(job: Job, report: Report, *, usage_id: UUID | None) -> Settlem
         usage=_usage_row(job, report, usage_id),
         held_nano=report.worst_nano if held else None,
         input_nano=report.input_nano if held else None,
+        pressure=report.pressure,
+        cool_until=report.cool_until,
     )
 
 

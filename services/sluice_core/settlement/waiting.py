@@ -7,11 +7,19 @@ from sluice_core.settlement.model import Problem
 from sluice_schemas.errors import ErrorCode
 
 HELD: Final = "held by an operator"
-_WAITED: Final = {
+_WORDS: Final = {
     ErrorCode.RATE_LIMITED: "a rate limit left no place within max_wait_s",
     ErrorCode.BUDGET_BUSY: "other jobs' reservations held the budget for longer than max_wait_s",
 }
-"""What a job waited for longest, in words; a slot where nothing else is known."""
+
+Wait = tuple[ErrorCode, str]
+"""What a job waits for: the code, and a sentence for its requester."""
+
+
+def wait_for(code: str | None) -> Wait:
+    """The wait of a job of which no more than a code is known; a slot where not even that is."""
+    known = ErrorCode(code or ErrorCode.CONCURRENCY_EXCEEDED)
+    return known, _WORDS.get(known, "no slot became free within max_wait_s")
 
 
 def not_begun(
@@ -20,13 +28,13 @@ def not_begun(
     now: float,
     cancelled: bool = False,
     held: bool = False,
-    waits_for: str | None = None,
+    waits_for: Wait | None = None,
     retry_after_s: float | None = None,
 ) -> tuple[State, Problem]:
     """The end of a job that is cancelled, past its deadline, or past max_wait_s; `now` in epoch seconds.
 
     A job that was found due and whose deadline is what was due has expired, whatever this machine's clock says.
-    `held`: an operator holds it; `waits_for`: the code of what it waited for, where that is known.
+    `held`: an operator holds it; `waits_for`: what it waited for, where that is known.
     """
     if cancelled or job.cancel:
         return State.CANCELLED, Problem(
@@ -38,9 +46,5 @@ def not_begun(
         )
     if held:
         return State.REJECTED, Problem(code=ErrorCode.CONCURRENCY_EXCEEDED, message=HELD)
-    code = ErrorCode(waits_for or ErrorCode.CONCURRENCY_EXCEEDED)
-    return State.REJECTED, Problem(
-        code=code,
-        message=_WAITED.get(code, "no slot became free within max_wait_s"),
-        retry_after_s=retry_after_s,
-    )
+    code, message = waits_for or wait_for(job.waits_for)
+    return State.REJECTED, Problem(code=code, message=message, retry_after_s=retry_after_s)

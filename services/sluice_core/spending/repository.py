@@ -88,7 +88,7 @@ class SpendingRepository:
         The correction, its event, the release and the audit entry are one statement.
         """
         correction: UUID | None = await self._pool.fetchval(
-            "select sluice.resolve_unknown_v1($1, $2, $3, $4, $5, $6)",
+            "select sluice.resolve_unknown_v2($1, $2, $3, $4, $5, $6)",
             usage_id,
             uuid7(),
             cost_nano,

@@ -23,15 +23,21 @@ class UpkeepRepository:
 
     async def ensure_partitions(self) -> int:
         """Make the coming days', weeks' and months' partitions; returns how many were missing."""
-        made: int = await self._pool.fetchval("select sluice.ensure_partitions_v1()")
+        made: int = await self._pool.fetchval(
+            "select sluice.ensure_partitions_v1() + sluice.ensure_denials_v1()"
+        )
         return made
 
-    async def drop_partitions(self, *, payloads_s: float, identities_s: float) -> list[str]:
+    async def drop_partitions(
+        self, *, payloads_s: float, identities_s: float, denials_s: float
+    ) -> list[str]:
         """Drop partitions over these ages in seconds; returns their names."""
         names: list[str] = await self._pool.fetchval(
-            "select sluice.drop_partitions_v1(make_interval(secs => $1), make_interval(secs => $2))",
+            "select sluice.drop_partitions_v1(make_interval(secs => $1), make_interval(secs => $2))"
+            " || sluice.drop_denials_v1(make_interval(secs => $3))",
             payloads_s,
             identities_s,
+            denials_s,
         )
         return names
 
@@ -64,7 +70,7 @@ class UpkeepRepository:
     async def resolve(self, usage_id: UUID, correction_id: UUID, cost_nano: int) -> bool:
         """Book held money as a correction; False where somebody else has."""
         done = await self._pool.fetchval(
-            "select sluice.resolve_unknown_v1($1, $2, $3, $4, $5, $6)",
+            "select sluice.resolve_unknown_v2($1, $2, $3, $4, $5, $6)",
             usage_id,
             correction_id,
             cost_nano,

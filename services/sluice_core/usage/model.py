@@ -1,12 +1,13 @@
 """What a provider call used, in tokens, whoever reported it and in whatever form."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from sluice_platform.values import frozen_value
 
 UsageSource = Literal["reported", "estimated"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Usage:
     """Tokens of one call, counted as OpenTelemetry GenAI counts them.
 

@@ -1,18 +1,18 @@
 """A row of `finance.usage` before it is written, and the event that says the same."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from sluice_core.usage.model import Usage, UsageSource
+from sluice_platform.values import frozen_value
 from sluice_schemas.money import format_usd
 from sluice_schemas.times import format_time
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class UsageRow:
     """One provider attempt that could cost money.
 
@@ -96,6 +96,9 @@ class UsageRow:
     def to_event(self, recorded_at: float) -> bytes:
         """The value of the usage event; equal to what `event_of` makes of the written row."""
         used = self.usage
+        cost = list_cost = format_usd(self.cost_nano)
+        if self.list_cost_nano != self.cost_nano:
+            list_cost = format_usd(self.list_cost_nano)
         return orjson.dumps(
             {
                 "usage_id": self.usage_id,
@@ -130,8 +133,8 @@ class UsageRow:
                 "reasoning_tokens": used.reasoning_tokens,
                 "usage_source": self.usage_source,
                 "meters": orjson.Fragment(self.meters),
-                "cost_usd": format_usd(self.cost_nano),
-                "list_cost_usd": format_usd(self.list_cost_nano),
+                "cost_usd": cost,
+                "list_cost_usd": list_cost,
                 "price_version": self.price_version,
                 "outcome": self.outcome,
                 "charge_class": None,

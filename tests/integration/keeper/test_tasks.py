@@ -20,7 +20,7 @@ from sluice_keeper.partitions import Partitions
 from sluice_keeper.runs import Runs
 from sluice_keeper.sweeper import Sweeper
 from sluice_keeper.unknowns import Unknowns
-from sluice_schemas.events import RunCompleted
+from sluice_schemas.events import Audit, RunCompleted
 
 DAY_S = 86_400.0
 
@@ -292,3 +292,35 @@ async def test_purge_spares_what_a_job_still_needs(ledger: World) -> None:
     assert await task.purge(50 * DAY_S, 10) == 1
     assert await ledger.count("sluice.cancels") == 3
     assert await ledger.count("sluice.waiters") == 1
+
+
+async def test_every_audit_entry_is_told_once_by_whichever_keeper(ledger: World) -> None:
+    for subject in ("sgk_1", "sgk_2"):
+        await ledger.pool.execute(
+            "insert into sluice.audit (actor, action, subject, before, after)"
+            " values ('ann@host', 'key.revoke', $1, null, '{\"revoked_at\": \"now\"}')",
+            subject,
+        )
+    outbox, paper = OutboxRepository(ledger.pool, ORIGIN), Paper()
+    keepers = [await ledger.worker(kind="keeper") for _ in range(2)]
+    await asyncio.gather(
+        *(
+            Sweeper(
+                ToldWatch(),  # type: ignore[arg-type]
+                outbox,
+                paper,  # type: ignore[arg-type]
+                keeper.incarnation,
+                lease_s=30.0,
+            ).once()
+            for keeper in keepers
+        )
+    )
+    told = [message for due in paper.published for message in due.messages]
+    assert {(message.topic, message.key) for message in told} == {
+        ("llm.audit.v1", b"sgk_1"),
+        ("llm.audit.v1", b"sgk_2"),
+    }
+    assert len(told) == 2
+    entry = Audit.model_validate_json(told[0].value or b"")
+    assert (entry.actor, entry.action) == ("ann@host", "key.revoke")
+    assert entry.details == {"before": None, "after": {"revoked_at": "now"}}

@@ -227,7 +227,8 @@ class Machine:
             deadline=0.0 if execution.due == "deadline" else 2.0,
             now=1.0,
         )
-        ((verdict, attempt),) = await worker.jobs.begin([intent(job)])
+        (begun,) = await worker.jobs.begin([intent(job)])
+        verdict, attempt = begun.verdict, begun.attempt
         assert verdict is expected
         if verdict is Begin.BEGUN:
             execution.state = State.CALLING

@@ -55,9 +55,9 @@ def sequence(seed: int) -> list[tuple[str, int]]:
 
 
 FAULTS = [
-    ("settle_v1", "r.owner = p_owner and ", ""),
-    ("settle_v1", " and r.attempt = r.claimed", ""),
-    ("begin_v1", "r.owner = p_owner and ", ""),
+    ("settle_v2", "r.owner = p_owner and ", ""),
+    ("settle_v2", " and r.attempt = r.claimed", ""),
+    ("begin_v2", "r.owner = p_owner and ", ""),
     ("admit_v1", "set waited = true", "set waited = false"),
     ("duplicate_v1", "when p_state = 12 then 3", ""),
     ("archive_v1", "coalesce(u.record, g.uuid)", "g.uuid"),

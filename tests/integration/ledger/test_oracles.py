@@ -81,7 +81,8 @@ async def test_begin(ledger: World, rows: list[dict]) -> None:
     worker = await ledger.worker()
     jobs = await arrange(ledger, worker, rows)
     verdicts = await worker.begin([intent(job) for job in reversed(jobs)])
-    for row, job, (verdict, attempt) in zip(rows, jobs, reversed(verdicts), strict=True):
+    for row, job, begun_as in zip(rows, jobs, reversed(verdicts), strict=True):
+        verdict, attempt = begun_as.verdict, begun_as.attempt
         expected = begin(
             row["state"],
             mine=row["mine"],

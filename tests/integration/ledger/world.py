@@ -158,9 +158,9 @@ class World:
 
     async def begin(self, jobs: JobRepository, job: Job, *, worst_nano: int = WORST_NANO) -> Job:
         """Begin an attempt that must begin; the job with its new number."""
-        ((verdict, attempt),) = await jobs.begin([intent(job, worst_nano)])
-        assert verdict is Begin.BEGUN
-        return replace(job, attempt=attempt)
+        (begun,) = await jobs.begin([intent(job, worst_nano)])
+        assert begun.verdict is Begin.BEGUN
+        return replace(job, attempt=begun.attempt)
 
     async def calling(self, jobs: JobRepository, key: str, **options: object) -> Job:
         """A job in the middle of a call."""

@@ -14,6 +14,7 @@ from sluice_core.health.policy import (
     server_findings,
 )
 from sluice_core.health.repository import partitions_needed
+from sluice_core.keys.model import Seals
 from sluice_core.pricing.book import PriceBook
 from sluice_core.topics.model import Difference
 from sluice_core.topics.policy import declared_reply_topics, differences, grants, wanted
@@ -126,10 +127,23 @@ def test_a_declared_reply_topic_that_is_missing_is_its_owners_to_create() -> Non
 
 
 def test_keys_of_another_master_key_are_a_problem() -> None:
-    assert healthy(key_findings([]))
-    (problem,) = key_findings(["sgk_1", "sgk_2"])
+    (fine,) = key_findings(Seals(current=("sgk_3",)), previous_set=False)
+    assert (fine.level, "PREVIOUS" in fine.message) == ("ok", False)
+    seals = Seals(neither=("sgk_1", "sgk_2"), previous=("sgk_3",))
+    (problem,) = key_findings(seals, previous_set=True)
     assert problem.level == "problem"
     assert problem.message.endswith("sgk_1, sgk_2")
+
+
+def test_keys_that_need_the_previous_master_key_are_counted() -> None:
+    (needed,) = key_findings(Seals(previous=("sgk_1", "sgk_2")), previous_set=True)
+    assert (needed.level, needed.message) == (
+        "warning",
+        "2 still need SLUICE_MASTER_KEY_PREVIOUS",
+    )
+    assert "sluice keys rotate-master" in needed.advice
+    (done,) = key_findings(Seals(current=("sgk_1",)), previous_set=True)
+    assert (done.level, "unset it" in done.message) == ("ok", True)
 
 
 def test_models_without_a_known_price_are_named_with_what_to_write() -> None:

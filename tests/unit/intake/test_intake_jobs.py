@@ -337,6 +337,15 @@ def test_attribution_is_bound_to_the_key_or_topic() -> None:
     )
 
 
+def test_a_keys_own_user_is_its_jobs_default_and_bound() -> None:
+    own = key(user="jo")
+    assert job(signed(record()), own).user == "jo"
+    assert job(signed(record(options={"user": "jo"})), own).user == "jo"
+    verdict = rejected(signed(record(options={"user": "eve"})), own)
+    assert (verdict.code, verdict.param) == ("forbidden", "options.user")
+    assert "jo" not in verdict.message
+
+
 def test_cancels() -> None:
     job_id = "5FD924B5-5b47-5b24-a0b8-7a3a2ad2e9a6"
     control = "llm.control.v1"

@@ -10,6 +10,7 @@ from sluice_core.keys.policy import (
     MaterialUnreadableError,
     create_secret,
     decrypt,
+    decrypt_any,
     encrypt,
     usable,
 )
@@ -65,3 +66,13 @@ def test_usable_until_expired_or_revoked() -> None:
     assert not usable(replace(KEY, expires_at=10.0), 10.0)
     assert usable(replace(KEY, revoked_at=11.0), 10.0)
     assert not usable(replace(KEY, revoked_at=10.0), 10.0)
+
+
+def test_material_opens_under_the_current_master_key_or_the_one_before() -> None:
+    older = os.urandom(32)
+    for sealing in (MASTER, older):
+        sealed = encrypt(KEY.hmac_key, master_key=sealing, key_id=KEY.id)
+        assert decrypt_any(sealed, master_keys=(MASTER, older), key_id=KEY.id) == KEY.hmac_key
+    for master_keys in ((MASTER,), ()):
+        with pytest.raises(MaterialUnreadableError, match="SLUICE_MASTER_KEY"):
+            decrypt_any(sealed, master_keys=master_keys, key_id=KEY.id)

@@ -109,3 +109,21 @@ def test_no_secret_is_ever_shown() -> None:
 def test_an_absent_variable_is_asked_for_where_it_is_needed() -> None:
     with pytest.raises(SettingsError, match="SLUICE_DATABASE is not set; write postgresql://"):
         load_settings({}).need_database()
+
+
+def test_the_master_key_before_this_one() -> None:
+    new, old = "ab" * 32, "cd" * 32
+    settings = load_settings({"SLUICE_MASTER_KEY": new, "SLUICE_MASTER_KEY_PREVIOUS": old})
+    assert settings.master_keys() == (bytes.fromhex(new), bytes.fromhex(old))
+    assert settings.need_previous_master_key() == bytes.fromhex(old)
+    assert load_settings({"SLUICE_MASTER_KEY": new}).master_keys() == (bytes.fromhex(new),)
+    assert load_settings({}).master_keys() == ()
+    for wrong, message in (
+        ({"SLUICE_MASTER_KEY_PREVIOUS": old}, "needs SLUICE_MASTER_KEY too"),
+        ({"SLUICE_MASTER_KEY": new, "SLUICE_MASTER_KEY_PREVIOUS": new}, "unset it"),
+        ({"SLUICE_MASTER_KEY": new, "SLUICE_MASTER_KEY_PREVIOUS": "x"}, "64 hexadecimal digits"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            load_settings(wrong)
+    with pytest.raises(SettingsError, match="SLUICE_MASTER_KEY_PREVIOUS is not set"):
+        load_settings({}).need_previous_master_key()

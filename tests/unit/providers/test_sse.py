@@ -59,6 +59,21 @@ def test_fields() -> None:
     ]
 
 
+def test_an_event_in_one_piece_joins_what_came_before() -> None:
+    whole = b"data: b\n\n"
+    for before, found in (
+        (b"", Event(b"", b"b")),
+        (b"data: a\n", Event(b"", b"a\nb")),
+        (b"event: x\n", Event(b"x", b"b")),
+        (b": comment", None),
+        (b": comment\r", Event(b"", b"b")),
+        (b"data: a", Event(b"", b"adata: b")),
+    ):
+        parser = SseParser(limit=100)
+        assert parser.feed(before) == []
+        assert parser.feed(whole) == ([] if found is None else [found])
+
+
 def test_an_event_is_bounded_and_comments_are_not_counted() -> None:
     parser = SseParser(limit=100)
     for _ in range(100):

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 from sluice_core.intake.model import DeadLetter, Record, Requester
 from sluice_core.publishing.model import Message, Origin, StoredResult
 from sluice_core.publishing.policy import (
+    DeltaForm,
+    audit_message,
     dead_letter_message,
-    delta_message,
     event_message,
     result_messages,
     usage_message,
 )
 from sluice_core.publishing.repository import pack_headers, unpack_headers
 from sluice_schemas.errors import ErrorCode
+from sluice_schemas.events import Audit
 from sluice_schemas.headers import DeadLetterHeaders, DeltaHeaders, EventHeaders, ResultHeaders
 from sluice_schemas.identity import delta_event_id, duplicate_event_id
 from sluice_schemas.results import Delta, Result
@@ -234,9 +236,8 @@ def test_an_oversized_line_without_a_response_is_not_cut() -> None:
 
 def test_a_delta_has_a_stable_id_and_the_published_headers() -> None:
     asked = requester(reply_to="my.replies", reply_partition=0)
-    message = delta_message(
-        ORIGIN, asked, job_id=JOB, attempt=2, seq=5, at=AT, chunks=[b'{"a":1}', b'{"b":[]}']
-    )
+    form = DeltaForm(ORIGIN, asked, job_id=JOB, attempt=2)
+    message = form.message(seq=5, at=AT, chunks=[b'{"a":1}', b'{"b":[]}'])
     delta = Delta.model_validate_json(message.value or b"")
     assert (delta.id, delta.attempt, delta.seq) == (str(JOB), 2, 5)
     assert delta.chunks == [{"a": 1}, {"b": []}]
@@ -323,3 +324,30 @@ def test_packed_headers_come_back_in_order_and_bytes(
     headers: list[tuple[str, bytes | None]],
 ) -> None:
     assert unpack_headers(pack_headers(headers)) == headers
+
+
+def test_an_audit_entry_is_an_event_with_an_id_of_its_own() -> None:
+    def entry(number: int, origin: Origin = ORIGIN) -> Message:
+        return audit_message(
+            origin,
+            entry=number,
+            at=AT,
+            actor="ann@host",
+            action="key.revoke",
+            subject="sgk_1",
+            before={"revoked_at": None},
+            after={"revoked_at": "x"},
+        )
+
+    told = entry(7)
+    headers = EventHeaders.model_validate(text(told))
+    assert (told.topic, told.key) == ("llm.audit.v1", b"sgk_1")
+    assert (headers.ce_type, headers.ce_subject) == ("com.sluicegate.audit.recorded.v1", "sgk_1")
+    assert told.value is not None
+    value = Audit.model_validate_json(told.value)
+    assert (value.actor, value.action, value.scope) == ("ann@host", "key.revoke", "sgk_1")
+    assert value.details == {"before": {"revoked_at": None}, "after": {"revoked_at": "x"}}
+    ids = {
+        text(m)["ce_id"] for m in (told, entry(7), entry(8), entry(7, replace(ORIGIN, cell="b")))
+    }
+    assert len(ids) == 3

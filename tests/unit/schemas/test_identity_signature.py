@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import inspect
 import json
 import uuid
 from dataclasses import fields, replace
@@ -128,3 +129,9 @@ def test_a_caller_round_trips(tenant: str, team: str, project: str, app: str, us
 def test_other_headers_name_no_caller(header: str) -> None:
     with pytest.raises(ValueError, match="."):
         parse_caller(header)
+
+
+def test_signatures_are_compared_in_constant_time() -> None:
+    source = inspect.getsource(verify)
+    assert "hmac.compare_digest" in source
+    assert "==" not in source

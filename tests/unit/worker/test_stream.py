@@ -40,6 +40,25 @@ async def test_the_first_chunk_goes_at_once_and_the_rest_together() -> None:
     assert streamed.deltas == 3
 
 
+async def test_streams_that_gather_at_once_go_out_together() -> None:
+    paper = Paper()
+    deltas = Deltas(paper, ORIGIN)  # type: ignore[arg-type]
+    flights = [streaming() for _ in range(3)]
+    takes = [deltas.channel(one) for one in flights]
+    for take in takes:
+        assert take is not None
+        take([chunk(0)])
+        take([chunk(1)])
+        take([chunk(2)])
+    assert flights[0].flush is not None
+    flights[0].flush()
+    assert len(paper.sent) == 4
+    await eventually(lambda: len(paper.sent) == 6)
+    assert [one.deltas for one in flights] == [2, 2, 2]
+    chunks = [Delta.model_validate_json(message.value or b"").chunks for message in paper.sent[3:]]
+    assert chunks == [[{"n": 1}, {"n": 2}]] * 3
+
+
 async def test_no_delta_follows_an_early_answer() -> None:
     paper, streamed = Paper(), streaming()
     take = Deltas(paper, ORIGIN).channel(streamed)  # type: ignore[arg-type]

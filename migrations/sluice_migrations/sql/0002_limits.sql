@@ -1,0 +1,163 @@
+-- Who may spend what, and how fast: one row a scope, one a budget, one a budget's period.
+
+-- Kinds: 1 tenant  2 team  3 project  4 app  5 user  6 key  7 model  8 account  9 target (account/model)  10 run.
+-- Up to 7 they are the callers' and the model's, where a retry is the same request; from 7 on each attempt is one.
+-- The rates stand side by side in arrays, one place each. A sliding rate is a GCRA (a virtual clock that each unit moves on by
+-- `steps` microseconds), kept three times: as all classes draw on it, and as standard and bulk see it, who may use less of it.
+-- A calendar rate is a counter that begins anew at `ends`.
+create table sluice.scopes (
+  id            bigint generated always as identity primary key,
+  kind          smallint not null,
+  name          text not null,
+  weight        float8 not null default 1,
+  meters        smallint[] not null default '{}',  -- 1 requests  2 tokens, as expected  3 tokens, as bounded
+  units         text[] not null default '{}',      -- of a calendar rate: day, week, month; null: it slides
+  zones         text[] not null default '{}',
+  limits        float8[] not null default '{}',    -- units a period
+  steps         float8[] not null default '{}',    -- microseconds a unit; 0 of a calendar rate
+  bursts        float8[] not null default '{}',    -- units that may come at once
+  max_in_flight int,
+  levels        float8[] not null default '{}',    -- three a rate, by class: clocks in microseconds of the epoch, or the count
+  ends          float8[] not null default '{}',    -- one a rate: end of the calendar period, microseconds of the epoch
+  in_flight     int not null default 0,
+  allowed       float8,                            -- what an account has been found to bear at once; null: not known to be less
+  cut_at        timestamptz,
+  blocked_until timestamptz,                       -- the provider said when to come again
+  virtual       float8[] not null default '{0,0,0}', -- served tokens by weight, by class: whose turn it is
+  unique (kind, name)
+) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+
+create table sluice.budgets (
+  id         bigint generated always as identity primary key,
+  scope      bigint not null references sluice.scopes,
+  per        text not null check (per in ('day', 'week', 'month', 'quarter', 'total')),
+  zone       text not null,
+  hard       boolean not null,
+  cap_nano   bigint not null check (cap_nano >= 0),
+  own_cap_nano bigint check (own_cap_nano >= 0),   -- what an operator has set instead of the configured cap
+  thresholds smallint[] not null,                  -- percent, ascending
+  configured boolean not null default true,        -- by the configuration, which may take it away again
+  active     boolean not null default true,
+  created_at timestamptz not null default clock_timestamp(),
+  unique (scope, per)
+);
+create table sluice.budget_periods (
+  id            bigint generated always as identity primary key,
+  budget        bigint not null references sluice.budgets,
+  starts_at     timestamptz not null,
+  ends_at       timestamptz not null,
+  topup_nano    bigint not null default 0,
+  spent_nano    bigint not null default 0,
+  held_nano     bigint not null default 0,         -- of attempts whose outcome is unknown
+  reserved_nano bigint not null default 0,         -- of attempts in flight
+  told          smallint not null default 0,       -- the highest threshold that has alerted
+  unique (budget, starts_at),
+  check (reserved_nano >= 0 and held_nano >= 0)
+) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+
+-- Exactly what an attempt has reserved: its end gives that back, whatever the configuration says by then.
+alter table sluice.attempts
+  add column class   smallint,
+  add column tokens  bigint not null default 0,
+  add column bound   bigint not null default 0,
+  add column scopes  bigint[] not null default '{}',  -- the tenant's and the project's first
+  add column periods bigint[] not null default '{}';
+alter table sluice.unresolved add column periods bigint[] not null default '{}';
+
+create table sluice.alerts (
+  id          bigint generated always as identity primary key,
+  kind        text not null,
+  subject     text not null,
+  detail      jsonb not null,
+  raised_at   timestamptz not null default clock_timestamp(),
+  resolved_at timestamptz,
+  told        boolean not null default false,      -- its raising is on its way to Kafka
+  told_resolved boolean not null default false
+);
+create index alerts_untold on sluice.alerts (id) where not told or (resolved_at is not null and not told_resolved);
+create index alerts_open on sluice.alerts (kind, subject) where resolved_at is null;
+
+-- When the period that an instant lies in begins and ends. A total never ends.
+create function sluice.period_start_v1(p_per text, p_zone text, p_at timestamptz) returns timestamptz language sql stable as $$
+  select case when p_per = 'total' then timestamptz 'epoch' else date_trunc(p_per, p_at at time zone p_zone) at time zone p_zone end
+$$;
+create function sluice.period_end_v1(p_per text, p_zone text, p_at timestamptz) returns timestamptz language sql stable as $$
+  select case when p_per = 'total' then timestamptz 'infinity'
+              else (date_trunc(p_per, p_at at time zone p_zone)
+                    + case when p_per = 'quarter' then interval '3 months' else ('1 ' || p_per)::interval end) at time zone p_zone end
+$$;
+
+-- The current period of each budget, made where it is missing; in the order of p_budgets. Locks the rows, in the order of their ids.
+create function sluice.lock_periods_v1(p_budgets bigint[], p_now timestamptz,
+  out periods bigint[], out hard boolean[], out caps bigint[], out used bigint[], out reserved bigint[], out ends float8[])
+language plpgsql volatile as $$
+declare v_starts timestamptz[]; v_ends timestamptz[]; v_caps bigint[];
+begin
+  select array_agg(sluice.period_start_v1(b.per, b.zone, p_now) order by b.id), array_agg(sluice.period_end_v1(b.per, b.zone, p_now) order by b.id),
+         array_agg(coalesce(b.own_cap_nano, b.cap_nano) order by b.id), array_agg(b.hard and b.active order by b.id)
+    into v_starts, v_ends, v_caps, hard from sluice.budgets b where b.id = any (p_budgets);
+  if cardinality(v_starts) is distinct from cardinality(p_budgets) then
+    raise exception 'a budget of % is missing', p_budgets using errcode = 'undefined_object';
+  end if;
+  for attempt in 1..2 loop
+    with locked as (
+      select p.* from unnest(p_budgets, v_starts) w(budget, starts_at) join sluice.budget_periods p using (budget, starts_at)
+       order by p.id for no key update of p)
+    select array_agg(p.id order by p.budget), array_agg(v.cap + p.topup_nano order by p.budget), array_agg(p.spent_nano + p.held_nano order by p.budget),
+           array_agg(p.reserved_nano order by p.budget), array_agg(case when isfinite(p.ends_at) then extract(epoch from p.ends_at) else 'infinity' end order by p.budget)
+      into periods, caps, used, reserved, ends
+      from locked p join unnest(p_budgets, v_caps) v(budget, cap) using (budget);
+    exit when cardinality(periods) = cardinality(p_budgets);
+    insert into sluice.budget_periods (budget, starts_at, ends_at)
+    select w.budget, w.starts_at, w.ends_at from unnest(p_budgets, v_starts, v_ends) w(budget, starts_at, ends_at) order by 1
+    on conflict do nothing;
+  end loop;
+end $$;
+
+-- Jobs that wait for a budget's next period, or for more money: waiting in retry_wait, so that nothing looks at them till then.
+create table sluice.deferred (job bigint primary key, budget bigint not null);
+create index deferred_budget on sluice.deferred (budget);
+
+create function sluice.defer_v1(p_owner bigint, p_jobs bigint[], p_wake float8[], p_budgets bigint[]) returns int language sql volatile as $$
+  with held as materialized (
+    select j.id from sluice.jobs j where j.id = any (p_jobs) and j.owner = p_owner and j.state = 2 order by j.id for update),
+  waits as (
+    update sluice.jobs j set state = 4, owner = null, run_at = least(to_timestamp(w.wake), j.due_at, j.deadline)
+      from held join unnest(p_jobs, p_wake, p_budgets) w(job, wake, budget) on w.job = held.id
+     where j.id = held.id returning j.id, w.budget),
+  noted as (
+    insert into sluice.deferred (job, budget) select w.id, w.budget from waits w order by w.id
+    on conflict (job) do update set budget = excluded.budget returning 1)
+  select count(*)::int from noted
+$$;
+
+-- There is money again: what waits for this budget asks again now. Those that went on without it are forgotten.
+create function sluice.wake_deferred_v1(p_budget bigint, p_limit int) returns int language sql volatile as $$
+  with due as materialized (
+    select d.job from sluice.deferred d where d.budget = p_budget order by d.job limit p_limit),
+  waits as materialized (
+    select j.id from sluice.jobs j join due on due.job = j.id where j.state = 4 order by j.id for update of j),
+  woken as (
+    update sluice.jobs j set run_at = clock_timestamp() from waits w where j.id = w.id returning 1),
+  forgotten as (
+    delete from sluice.deferred d using due where d.job = due.job returning 1)
+  select count(*)::int from forgotten
+$$;
+
+-- What was decided about money and why, in the order of the locks; written only while the database's setting sluice.decision_log is on
+-- (`alter database … set sluice.decision_log = on`). Replaying it shows every admission and refusal to be right, or not.
+create table sluice.decision_log (
+  seq           bigint generated always as identity primary key,
+  at            timestamptz not null default clock_timestamp(),
+  batch         xid8 not null default pg_current_xact_id(),
+  period        bigint not null,
+  job           bigint,                      -- of a decision; null: attempts that ended
+  cap_nano      bigint,
+  used_nano     bigint,                      -- spent and held, as the decision saw it
+  reserved_nano bigint,                      -- by others, and by this batch before
+  need_nano     bigint,
+  hard          boolean,
+  verdict       smallint,                    -- of begin
+  freed_nano    bigint,                      -- of an end: no longer reserved
+  booked_nano   bigint                       -- of an end: spent or held from now on
+);

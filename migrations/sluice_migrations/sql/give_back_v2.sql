@@ -1,0 +1,97 @@
+-- What ended attempts give back: their slots, the tokens they did not use (or owe), their virtual time, and their reserved money, of
+-- which what was spent is booked and what is unknown stays held. Twin: sluice_core.admission.policy.give_back.
+
+create type sluice.ended_v2 as (
+  scopes bigint[], periods bigint[], class smallint, tokens bigint, bound bigint, used bigint,
+  worst_nano bigint, held_nano bigint, cost_nano bigint, pressure float8, cool_until float8
+);
+
+create function sluice.give_back_v2(p_ended sluice.ended_v2[]) returns void language plpgsql volatile
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+declare
+  headroom constant float8[] := '{1, 0.95, 0.8}';
+  v_now timestamptz; now_us float8;
+  r record; v_levels float8[]; v_virtual float8[]; v_allowed float8; v_cut timestamptz;
+  v_dues float8[]; due float8; own float8; x float8; y float8; step float8;
+begin
+  for r in
+    select s.*, g.ended, g.virtual_due, g.tokens_due, g.bound_due, g.well, g.cut, g.cool
+      from (select l.scope, count(*)::int as ended,
+                   array[sum(l.tokens_due) filter (where l.class = 0), sum(l.tokens_due) filter (where l.class = 1), sum(l.tokens_due) filter (where l.class = 2)]::float8[] as tokens_due,
+                   array[sum(l.bound_due) filter (where l.class = 0), sum(l.bound_due) filter (where l.class = 1), sum(l.bound_due) filter (where l.class = 2)]::float8[] as bound_due,
+                   bool_or(l.ord <= 2) as virtual_due, count(*) filter (where l.pressure >= 1) as well, min(l.pressure) filter (where l.pressure < 1) as cut, max(l.cool_until) as cool
+              from (select o.scope, o.ord, e.class, e.used - e.tokens as tokens_due, e.used - e.bound as bound_due, e.pressure, e.cool_until
+                      from unnest(p_ended) e cross join lateral unnest(e.scopes) with ordinality o(scope, ord)) l
+             group by l.scope) g
+      join sluice.scopes s on s.id = g.scope order by s.id for no key update of s loop
+    v_now := clock_timestamp(); now_us := extract(epoch from v_now) * 1e6;
+    v_levels := r.levels; v_virtual := r.virtual;
+    if r.virtual_due then
+      for c in 1..3 loop v_virtual[c] := v_virtual[c] + coalesce(r.tokens_due[c], 0) / r.weight; end loop;
+    end if;
+    for d in 1..cardinality(r.meters) loop
+      continue when r.meters[d] = 1;         -- requests are never refunded
+      v_dues := case r.meters[d] when 2 then r.tokens_due else r.bound_due end;
+      due := coalesce(v_dues[1], 0) + coalesce(v_dues[2], 0) + coalesce(v_dues[3], 0);
+      if r.units[d] is not null then
+        if r.ends[d] > now_us then v_levels[d * 3 - 2] := greatest(0, v_levels[d * 3 - 2] + due); end if;
+        continue;
+      end if;
+      for c in 1..3 loop
+        -- A credit covers only what has not drained yet; a debt begins now at the earliest. What other classes owe or leave is
+        -- no debt of this one beyond what it could have lent.
+        step := r.steps[d] / headroom[c]; x := v_levels[d * 3 - 3 + c];
+        own := case when c = 1 then due else coalesce(v_dues[c], 0) end;
+        x := case when own > 0 then greatest(x, now_us) + own * step when x > now_us then greatest(now_us, x + own * step) else x end;
+        if c = 1 then
+          y := x;
+        elsif due - own > 0 then
+          x := greatest(x, least(greatest(x, now_us) + (due - own) * step, greatest(y, now_us + r.bursts[d] * step)));
+        elsif due - own < 0 and x > now_us then
+          x := greatest(now_us, x + (due - own) * step);
+        end if;
+        v_levels[d * 3 - 3 + c] := x;
+      end loop;
+    end loop;
+    v_allowed := r.allowed; v_cut := r.cut_at;
+    if r.kind = 8 then
+      if r.cut is not null then
+        if v_cut is null or v_cut < v_now - interval '1 second' then  -- a whole batch of refusals is one sign
+          v_allowed := greatest(1, least(coalesce(v_allowed, r.in_flight), r.in_flight) * r.cut); v_cut := v_now;
+        end if;
+      elsif v_allowed is not null then
+        v_allowed := v_allowed + r.well / v_allowed;
+        if v_allowed > coalesce(r.max_in_flight, greatest(100, 4 * r.in_flight)) then v_allowed := null; end if;
+      end if;
+    end if;
+    update sluice.scopes s
+       set in_flight = greatest(0, r.in_flight - r.ended), levels = v_levels, virtual = v_virtual, allowed = v_allowed, cut_at = v_cut,
+           blocked_until = case when r.kind = 9 and r.cool is not null then greatest(s.blocked_until, to_timestamp(r.cool)) else s.blocked_until end
+     where s.id = r.id;
+  end loop;
+
+  if exists (select from unnest(p_ended) e where e.periods <> '{}') then
+    with due as materialized (
+      select o.period, sum(e.worst_nano)::bigint as worst, sum(e.cost_nano)::bigint as cost, sum(coalesce(e.held_nano, 0))::bigint as held
+        from unnest(p_ended) e cross join lateral unnest(e.periods) o(period) group by o.period),
+    locked as materialized (
+      select p.id from sluice.budget_periods p join due on due.period = p.id order by p.id for no key update of p),
+    given as (
+      update sluice.budget_periods p
+         set reserved_nano = p.reserved_nano - due.worst, spent_nano = p.spent_nano + due.cost, held_nano = p.held_nano + due.held
+        from due join locked on locked.id = due.period where p.id = due.period
+      returning p.id, due.worst, due.cost + due.held as booked)
+    insert into sluice.decision_log (period, freed_nano, booked_nano)
+    select g.id, g.worst, g.booked from given g where coalesce(current_setting('sluice.decision_log', true), '') = 'on';
+    insert into sluice.alerts (kind, subject, detail)
+    select 'bound_violated', 'budget_period ' || e.periods[1], jsonb_build_object('worst_nano', e.worst_nano, 'cost_nano', e.cost_nano)
+      from unnest(p_ended) e where e.cost_nano > e.worst_nano and e.periods <> '{}';
+  end if;
+end $$;
+
+-- An unknown outcome's money leaves what is held and is spent, as far as it was.
+create function sluice.unhold_v2(p_periods bigint[], p_held bigint, p_cost bigint) returns void language sql volatile as $$
+  with locked as materialized (
+    select p.id from sluice.budget_periods p where p.id = any (p_periods) order by p.id for no key update)
+  update sluice.budget_periods p set held_nano = p.held_nano - p_held, spent_nano = p.spent_nano + p_cost from locked where p.id = locked.id
+$$;

@@ -1,0 +1,31 @@
+"""How many tokens a job will use, as far as the recent ones tell."""
+
+from typing import Final
+
+FIRST_OUTPUT: Final = 256
+"""Tokens that an answer is expected to have before any was seen."""
+WEIGHT: Final = 0.1
+"""Of the newest answer in the running mean."""
+BYTES_A_TOKEN: Final = 4
+REMEMBERED: Final = 10_000
+
+
+class Expectations:
+    """A running mean of the output tokens of each tenant's answers from each model."""
+
+    def __init__(self) -> None:
+        self._means: dict[tuple[str, str], float] = {}
+
+    def tokens(self, tenant: str, model: str, *, body_bytes: int, most_output: int) -> int:
+        """Input and output tokens that a request of this size will likely use."""
+        mean = self._means.get((tenant, model), FIRST_OUTPUT)
+        return body_bytes // BYTES_A_TOKEN + 1 + min(most_output, round(mean))
+
+    def learn(self, tenant: str, model: str, output_tokens: int) -> None:
+        """Take an answer into account."""
+        if len(self._means) > REMEMBERED:
+            self._means.clear()
+        mean = self._means.get((tenant, model))
+        self._means[tenant, model] = (
+            float(output_tokens) if mean is None else mean + WEIGHT * (output_tokens - mean)
+        )

@@ -1,0 +1,1 @@
+"""Who changed what: what stands in the audit."""

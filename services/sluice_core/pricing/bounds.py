@@ -1,0 +1,93 @@
+"""Pure: the most that a request can use and cost, read from the request itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from sluice_core.pricing.model import PriceEntry
+from sluice_core.pricing.policy import worst_case
+
+DEFAULT_MAX_OUTPUT: Final = 16_384
+"""Tokens an answer is taken to have at most where neither request nor model names a limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What a request can use at most: tokens, and nano-dollars of which `input_nano` are the input's.
+
+    `named_output`: the request, or its model's default, says how long an answer may be; else it is a guess.
+    `endless` names what the request refers to without any bound, None where nothing is.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    worst_nano: int
+    input_nano: int
+    named_output: bool
+    endless: str | None
+
+    @property
+    def tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+
+def bound(
+    body: bytes,
+    price: PriceEntry,
+    *,
+    default_max_tokens: int | None,
+    item_tokens: Mapping[str, int | None],
+) -> Bound:
+    """Bound a request whose `body` is JSON without white space.
+
+    Every byte counts as a token, so only what lies elsewhere has to be added: remote images and files, at
+    `item_tokens` each.
+    """
+    asked, choices = _asked_output(body)
+    most = asked or default_max_tokens or DEFAULT_MAX_OUTPUT
+    extra, endless = _elsewhere(body, item_tokens)
+    size = len(body) + extra
+    return Bound(
+        input_tokens=size,
+        output_tokens=most * choices,
+        worst_nano=worst_case(price, body_bytes=size, max_output_tokens=most, n=choices),
+        input_nano=worst_case(price, body_bytes=size, max_output_tokens=0, n=1),
+        named_output=(asked or default_max_tokens) is not None,
+        endless=endless,
+    )
+
+
+def _asked_output(body: bytes) -> tuple[int | None, int]:
+    """The number of output tokens a request asks for, and of choices."""
+    most, choices = None, 1
+    if b'"max_' in body or b'"n":' in body:
+        document = orjson.loads(body)
+        asked = document.get("max_completion_tokens") or document.get("max_tokens")
+        if isinstance(asked, int) and asked > 0:
+            most = asked
+        if isinstance(document.get("n"), int):
+            choices = max(1, document["n"])
+    return most, choices
+
+
+def _elsewhere(body: bytes, item_tokens: Mapping[str, int | None]) -> tuple[int, str | None]:
+    """Tokens of what a request only refers to, and what of it has no bound."""
+    extra, endless = 0, None
+    for what, mark, count in (
+        ("image", b'"image_url"', b'"url":"http'),
+        ("file", b'"file_id":', b'"file_id":'),
+    ):
+        if mark not in body:
+            continue
+        items, each = body.count(count), item_tokens.get(what)
+        if items and each is None:
+            endless = f"a remote {what} (set item_tokens.{what} of its model)"
+        extra += items * (each or 0)
+    if b'"previous_response_id":"' in body:
+        endless = "an earlier answer that the provider keeps"
+    if b'"web_search_options":' in body:
+        endless = "a search that the provider makes"
+    return extra, endless

@@ -1,0 +1,41 @@
+"""What answers teach about load: how long they take, how long they are, and when a provider wants a pause."""
+
+import time
+
+from sluice_core.admission.expectations import Expectations
+from sluice_core.admission.pressure import CUT_THROTTLED, THROTTLED, Pace, cool_until
+from sluice_providers.port import Answer
+from sluice_worker.flight import Flight
+
+REMEMBERED = 10_000
+
+
+class Load:
+    """Notes on a flight what its answer says of its account's load, and learns from it what to expect."""
+
+    def __init__(self, expectations: Expectations) -> None:
+        self._expectations = expectations
+        self._paces: dict[tuple[str, str], Pace] = {}
+
+    def learn(self, flight: Flight, answer: Answer) -> None:
+        """Take an answer into account."""
+        assert flight.route is not None
+        target, status = flight.route.target, answer.status
+        flight.pressure = None
+        flight.cool_until = cool_until(
+            status,
+            retry_after_s=answer.retry_after_s,
+            exhausted_s=answer.exhausted_s,
+            now=time.time(),
+        )
+        if status in THROTTLED:
+            flight.pressure = CUT_THROTTLED
+        elif answer.failure is None and answer.usage is not None:
+            facts, output = flight.job.facts, answer.usage.output_tokens
+            self._expectations.learn(facts.tenant, facts.model or "", output)
+            pace = self._paces.get((target.account, target.model))
+            if pace is None:
+                if len(self._paces) > REMEMBERED:
+                    self._paces.clear()
+                pace = self._paces[target.account, target.model] = Pace()
+            flight.pressure = pace.pressure(answer.provider_ms, output)

@@ -1,0 +1,82 @@
+"""The HTTP seam before servers that are unusual, in ways that real ones are."""
+
+import asyncio
+import contextlib
+import gzip
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from tests.conformance.driver import Calls
+
+from sluice_core.jobs.fates import FailureKind
+from sluice_providers.calls import call
+
+
+@contextlib.asynccontextmanager
+async def _answering(answer: bytes) -> AsyncIterator[str]:
+    """A server that reads a request's head, says `answer`, and then ends its side."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+
+
+WHOLE = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}'
+
+
+async def test_a_refusal_before_the_request_was_taken_whole_counts(openai_calls: Calls) -> None:
+    refusal = b"HTTP/1.1 413 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    async with _answering(refusal) as base_url:
+        answer = await openai_calls(base_url=base_url, prompt="x" * 30_000_000)
+    assert (answer.failure, answer.status) == (FailureKind.STATUS_ERROR, 413)
+
+
+async def test_an_answer_compressed_unasked_is_read(openai_calls: Calls) -> None:
+    content = gzip.compress(WHOLE)
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(content)
+    async with _answering(head + content) as base_url:
+        answer = await openai_calls(base_url=base_url)
+    assert (answer.failure, answer.finish) == (None, ("stop",))
+    async with _answering(head + content[:-9]) as base_url:
+        answer = await openai_calls(base_url=base_url)
+    assert answer.failure is FailureKind.CUT_AFTER_STATUS
+
+
+async def test_early_hints_are_no_answer(openai_calls: Calls) -> None:
+    hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nx-request-id: \xe9\r\ncontent-length: %d\r\n\r\n" % len(WHOLE)
+    async with _answering(hints + head + WHOLE) as base_url:
+        answer = await openai_calls(base_url=base_url)
+    assert (answer.failure, answer.finish, answer.request_id) == (None, ("stop",), "é")
+
+
+async def test_what_is_no_http_is_no_answer(openai_calls: Calls) -> None:
+    for garbage in (b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\n: x\r\n\r\n"):
+        async with _answering(garbage) as base_url:
+            answer = await openai_calls(base_url=base_url)
+        assert (answer.failure, answer.status) == (FailureKind.RESET_NO_STATUS, None)
+        assert answer.sent
+
+
+async def test_a_body_that_only_its_end_delimits(openai_calls: Calls) -> None:
+    async with _answering(b"HTTP/1.1 200 OK\r\n\r\n" + WHOLE) as base_url:
+        answer = await openai_calls(base_url=base_url)
+    assert (answer.failure, answer.finish) == (None, ("stop",))
+
+
+async def test_a_header_of_two_lines_is_not_sent(openai_calls: Calls) -> None:
+    async with _answering(b"") as base_url:
+        with pytest.raises(ValueError, match="control character"):
+            await call(
+                replace(openai_calls.build(base_url=base_url), traceparent="00\r\nx: y"),
+                transport=openai_calls.transport,
+                on_chunks=None,
+            )

@@ -1,0 +1,222 @@
+"""What operators do to budgets, what waits for money, and what budgets tell."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from tests.integration.ledger.world import HEAD, World, ended, intent, report, world
+
+from sluice_core.admission.model import BudgetDefinition, ScopeDefinition, ScopeKind
+from sluice_core.admission.repository import AdmissionRepository
+from sluice_core.budgets.model import ScopeName
+from sluice_core.budgets.repository import BudgetRepository
+from sluice_core.budgets.service import BudgetRefused, BudgetService
+from sluice_core.jobs.model import Job, Outcome, State
+from sluice_core.jobs.policy import Begin
+from sluice_core.jobs.repository import JobRepository
+from sluice_core.jobs.writes import Begun
+from sluice_core.spending.repository import SpendingRepository
+
+TENANT = ScopeName(kind=ScopeKind.TENANT, name="acme")
+NANO = Decimal(10) ** 9
+
+
+@pytest.fixture
+async def ledger(database: str) -> AsyncIterator[World]:
+    async with world(database) as opened:
+        yield opened
+
+
+class Acme:
+    """A tenant with a hard budget of a thousand nano-dollars a day, and a worker that calls for it."""
+
+    def __init__(self, ledger: World, worker: JobRepository) -> None:
+        self.ledger = ledger
+        self.worker = worker
+        self.service = BudgetService(BudgetRepository(ledger.pool), "ops@host")
+        self.scopes: tuple[int, ...] = ()
+        self.budgets: tuple[int, ...] = ()
+
+    async def learn(self) -> None:
+        repository = AdmissionRepository(self.ledger.pool)
+        names = [(ScopeKind.TENANT, "acme"), (ScopeKind.PROJECT, "acme/unallocated")]
+        await repository.ensure([ScopeDefinition(kind=k, name=n) for k, n in names])
+        numbers = await repository.numbers(names)
+        self.scopes = tuple(numbers[name] for name in names)
+        found = await repository.budgets(self.scopes)
+        self.budgets = tuple(b for scope in self.scopes for b, _ in found.get(scope, ()))
+
+    async def begin(self, job: Job, worst_nano: int) -> Begun:
+        (begun,) = await self.worker.begin(
+            [replace(intent(job, worst_nano), scopes=self.scopes, budgets=self.budgets)]
+        )
+        return begun
+
+    async def line(self) -> tuple[int, int, int, int, int]:
+        (line,) = await self.service.lines("tenant:acme")
+        return tuple(  # type: ignore[return-value]
+            int(amount * NANO)
+            for amount in (line.cap, line.spent, line.held, line.reserved, line.remaining)
+        )
+
+
+@pytest.fixture
+async def acme(ledger: World) -> Acme:
+    definition = BudgetDefinition(
+        kind=ScopeKind.TENANT,
+        name="acme",
+        per="day",
+        zone="Europe/Berlin",
+        hard=True,
+        cap_nano=1_000,
+        thresholds=(50, 80, 100),
+    )
+    tenant = ScopeDefinition(kind=ScopeKind.TENANT, name="acme")
+    await AdmissionRepository(ledger.pool).define([tenant], [definition], whole=True)
+    made = Acme(ledger, await ledger.worker())
+    await made.learn()
+    return made
+
+
+async def test_money_is_reserved_then_spent_held_and_settled(ledger: World, acme: Acme) -> None:
+    assert await acme.line() == (1000, 0, 0, 0, 1000)
+    first, second, third = [
+        await ledger.admit(acme.worker, ledger.entry(key)) for key in ("a", "b", "c")
+    ]
+    begun = await acme.begin(first, 600)
+    assert begun.verdict is Begin.BEGUN
+    assert await acme.line() == (1000, 0, 0, 600, 400)
+    # Others' reservations are in the way, not the money: the job waits.
+    assert (await acme.begin(second, 600)).verdict is Begin.BUDGET_BUSY
+    assert (await acme.begin(third, 1_001)).verdict is Begin.OVER_BUDGET
+    told = report(Outcome.SUCCEEDED, worst_nano=600, cost=450)
+    await acme.worker.settle([ended(replace(first, attempt=1), State.SUCCEEDED, told)])
+    assert await acme.line() == (1000, 450, 0, 0, 550)
+    assert (await acme.begin(second, 600)).verdict is Begin.OVER_BUDGET
+    assert (await acme.begin(second, 550)).verdict is Begin.BEGUN
+    unknown = report(Outcome.UNKNOWN, money="unknown", worst_nano=550)
+    await acme.worker.settle([ended(replace(second, attempt=1), State.UNKNOWN, unknown)])
+    assert await acme.line() == (1000, 450, 550, 0, 0)
+    assert (await acme.begin(third, 1)).verdict is Begin.OVER_BUDGET
+    spending = SpendingRepository(ledger.pool)
+    (held,) = await spending.unresolved(10)
+    assert await spending.settle(held.usage_id, cost_nano=50, reason="invoice", actor="ops")
+    assert await acme.line() == (1000, 500, 0, 0, 500)
+    booked = await ledger.pool.fetchval("select sum(cost_usd) from finance.usage")
+    assert booked * NANO == 500
+
+
+async def test_jobs_wait_for_money_and_ask_again_when_there_is_some(
+    ledger: World, acme: Acme
+) -> None:
+    job = await ledger.admit(acme.worker, ledger.entry("a"))
+    begun = await acme.begin(job, 1_500)
+    assert begun.verdict is Begin.OVER_BUDGET
+    assert begun.until > time.time()  # when the day ends in Berlin
+    (budget,) = acme.budgets
+    assert begun.cause == -budget
+    assert await acme.worker.defer([(job.row, begun.until, budget)]) == 1
+    assert await ledger.state(job) is State.RETRY_WAIT
+    cursor = [(ledger.lane, *HEAD)]
+    assert await acme.worker.claim(cursor, per_lane=9, limit=9, max_bytes=9999) == []
+    assert await acme.service.top_up(TENANT, per="day", usd=Decimal("0.0000005"), reason="r") == 1
+    (again,) = await acme.worker.claim(cursor, per_lane=9, limit=9, max_bytes=9999)
+    assert again.row == job.row
+    assert (await acme.begin(again, 1_500)).verdict is Begin.BEGUN
+    assert await ledger.count("sluice.deferred") == 0
+
+
+async def test_a_job_waits_for_money_no_longer_than_it_may(ledger: World, acme: Acme) -> None:
+    due = time.time() + 2
+    job = await ledger.admit(acme.worker, ledger.entry("a", due_at=due))
+    await acme.worker.defer([(job.row, due + 3600, acme.budgets[0])])
+    run_at = await ledger.pool.fetchval(
+        "select extract(epoch from run_at)::float8 from sluice.jobs where id = $1", job.row
+    )
+    assert run_at == pytest.approx(due)
+
+
+async def test_caps_are_changed_and_put_back_and_audited(ledger: World, acme: Acme) -> None:
+    await acme.service.set_cap(TENANT, per="day", usd=Decimal("0.000000003"), reason="down")
+    assert (await acme.line())[0] == 3
+    # The configuration is applied again, by a process that starts: the operator's word stands.
+    definition = BudgetDefinition(
+        kind=ScopeKind.TENANT, name="acme", per="day", zone="Europe/Berlin", hard=True,
+        cap_nano=2_000, thresholds=(50, 80, 100),
+    )  # fmt: skip
+    tenant = ScopeDefinition(kind=ScopeKind.TENANT, name="acme")
+    await AdmissionRepository(ledger.pool).define([tenant], [definition], whole=True)
+    assert (await acme.line())[0] == 3
+    await acme.service.reset(TENANT, per="day", reason="over")
+    assert (await acme.line())[0] == 2_000
+    run = ScopeName.parse("run:acme/nightly")
+    with pytest.raises(BudgetRefused, match="no budget per total"):
+        await acme.service.reset(run, per="total", reason="r")
+    await acme.service.set_cap(run, per="total", usd=Decimal(20), reason="trial")
+    (line,) = await acme.service.lines("run:acme/nightly")
+    assert (line.period, line.kind, line.cap, line.forecast) == ("total", "hard", 20, None)
+    await acme.service.reset(run, per="total", reason="over")
+    assert await acme.service.lines("run:acme/nightly") == []
+    noted = await ledger.pool.fetch("select * from sluice.audit order by id")
+    assert [row["subject"] for row in noted] == ["tenant:acme day"] * 2 + [
+        "run:acme/nightly total"
+    ] * 2
+    assert json.loads(noted[0]["before"])["cap_nano"] == 1_000
+    assert json.loads(noted[0]["after"]) == {
+        "cap_nano": 3, "active": True, "hard": True, "reason": "down",
+    }  # fmt: skip
+
+
+async def test_what_the_configuration_names_no_more_is_lifted(ledger: World, acme: Acme) -> None:
+    repository = AdmissionRepository(ledger.pool)
+    assert await repository.define([], [], whole=True)
+    assert await repository.budgets(acme.scopes) == {}
+    assert not await repository.define([], [], whole=True)
+
+
+async def test_each_threshold_alerts_once_and_is_resolved_by_more_money(
+    ledger: World, acme: Acme
+) -> None:
+    budgets = BudgetRepository(ledger.pool)
+    await ledger.pool.execute(
+        "insert into sluice.budget_periods (budget, starts_at, ends_at, spent_nano)"
+        " select id, sluice.period_start_v1(per, zone, now()), sluice.period_end_v1(per, zone, now()), 700 from sluice.budgets"
+    )
+    assert await budgets.watch() == 1
+    assert await budgets.watch() == 0
+    await ledger.pool.execute("update sluice.budget_periods set held_nano = 300")
+    assert await budgets.watch() == 2
+    source = "/sluicegate/main"
+    assert await budgets.tell(10, owner=1, topic="llm.alerts.v1", source=source) == 3
+    assert await budgets.tell(10, owner=1, topic="llm.alerts.v1", source=source) == 0
+    await acme.service.set_cap(TENANT, per="day", usd=Decimal("0.0000015"), reason="more")
+    assert await budgets.watch() == 0
+    assert await budgets.tell(10, owner=1, topic="llm.alerts.v1", source=source) == 2
+    rows = await ledger.pool.fetch("select value from sluice.outbox order by id")
+    said = [json.loads(row["value"]) for row in rows]
+    assert [(s["state"], s["details"]["threshold_percent"]) for s in said] == [
+        ("raised", 50), ("raised", 80), ("raised", 100), ("resolved", 80), ("resolved", 100),
+    ]  # fmt: skip
+    assert all(s["scope"].startswith("tenant:acme day 20") for s in said)
+
+
+async def test_a_call_dearer_than_its_worst_case_is_booked_and_alerts(
+    ledger: World, acme: Acme
+) -> None:
+    job = await ledger.admit(acme.worker, ledger.entry("a"))
+    assert (await acme.begin(job, 600)).verdict is Begin.BEGUN
+    told = report(Outcome.SUCCEEDED, worst_nano=600, cost=1_200)
+    await acme.worker.settle([ended(replace(job, attempt=1), State.SUCCEEDED, told)])
+    assert await acme.line() == (1000, 1200, 0, 0, -200)
+    assert await ledger.count("sluice.alerts where kind = 'bound_violated'") == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["acme", "cell:x", "tenant:", "project:acme", "app:acme/x", "run:"]
+)
+def test_a_scope_that_is_not_whole_says_how_to_write_it(text: str) -> None:
+    with pytest.raises(ValueError, match="write"):
+        ScopeName.parse(text)

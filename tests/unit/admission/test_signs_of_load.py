@@ -1,0 +1,116 @@
+"""What answers say: rate headers, pauses, pace, and how long answers are."""
+
+import pytest
+
+from sluice_core.admission.expectations import FIRST_OUTPUT, Expectations
+from sluice_core.admission.pressure import CUT_SLOW, Pace, cool_until
+from sluice_core.pricing.bounds import DEFAULT_MAX_OUTPUT, bound
+from sluice_core.pricing.model import PriceEntry
+from sluice_providers.quota import LONGEST_S, exhausted_s
+
+NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
+FREE = PriceEntry(provider="p", model="m", rates=(), price_version="v")
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"x-ratelimit-remaining-requests": "3", "x-ratelimit-reset-requests": "9s"}, None),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, 360),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "2.5"}, 2.5),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "soon"}, None),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "nan"}, None),
+        ({"x-ratelimit-remaining-tokens": "0"}, None),
+        (
+            {
+                "anthropic-ratelimit-requests-remaining": "0",
+                "anthropic-ratelimit-requests-reset": "2027-01-15T08:00:30Z",
+                "anthropic-ratelimit-tokens-remaining": "0",
+                "anthropic-ratelimit-tokens-reset": "2027-01-15T08:00:10Z",
+            },
+            30,
+        ),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9d"}, LONGEST_S),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "-4"}, 0),
+    ],
+)
+def test_a_used_up_rate_says_when_it_is_whole_again(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert exhausted_s(headers, now=NOW) == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "exhausted", "pause"),
+    [
+        (200, None, None, None),
+        (200, None, 4.0, 4.0),
+        (429, 7.0, None, 7.0),
+        (429, 7.0, 9.0, 9.0),
+        (429, None, None, 1.0),
+        (529, None, None, 1.0),
+        (503, None, None, None),
+        (503, 3.0, None, 3.0),
+        (500, 3.0, None, None),
+        (None, None, None, None),
+    ],
+)
+def test_a_target_is_left_alone_as_long_as_it_asks(
+    status: int | None, retry_after: float | None, exhausted: float | None, pause: float | None
+) -> None:
+    until = cool_until(status, retry_after_s=retry_after, exhausted_s=exhausted, now=NOW)
+    assert until == (None if pause is None else NOW + pause)
+
+
+def test_an_account_that_becomes_slow_is_noticed_and_one_long_answer_is_not() -> None:
+    pace = Pace()
+    assert {pace.pressure(500, 100) for _ in range(200)} == {1.0}
+    assert pace.pressure(6_000, 100) == 1.0
+    assert {pace.pressure(500, 100) for _ in range(20)} == {1.0}
+    later = [pace.pressure(5_000, 100) for _ in range(40)]
+    assert later[-1] == CUT_SLOW
+    again = [pace.pressure(500, 100) for _ in range(40)]
+    assert again[-1] == 1.0
+
+
+def test_answers_are_expected_as_long_as_recent_ones() -> None:
+    expectations = Expectations()
+
+    def expected(tenant: str = "acme", most: int = 4_000) -> int:
+        return expectations.tokens(tenant, "fast", body_bytes=400, most_output=most)
+
+    assert expected() == 101 + FIRST_OUTPUT
+    expectations.learn("acme", "fast", 1_000)
+    assert expected() == 101 + 1_000
+    for _ in range(100):
+        expectations.learn("acme", "fast", 20)
+    assert expected() == 101 + 20
+    assert expected("other") == 101 + FIRST_OUTPUT
+    assert expected("other", most=5) == 101 + 5
+
+
+@pytest.mark.parametrize(
+    ("body", "output", "extra", "endless"),
+    [
+        (b'{"messages":[]}', DEFAULT_MAX_OUTPUT, 0, None),
+        (b'{"max_tokens":7,"n":3}', 21, 0, None),
+        (b'{"max_completion_tokens":5,"max_tokens":9}', 5, 0, None),
+        (b'{"image_url":{"detail":"low","url":"https://a/b"}}', DEFAULT_MAX_OUTPUT, 900, None),
+        (b'{"image_url":{"url":"data:image/png;base64,AA"}}', DEFAULT_MAX_OUTPUT, 0, None),
+        (b'{"file":{"file_id":"f1"}}', DEFAULT_MAX_OUTPUT, 0, "a remote file"),
+        (b'{"previous_response_id":"r"}', DEFAULT_MAX_OUTPUT, 0, "an earlier answer"),
+        (b'{"web_search_options":{}}', DEFAULT_MAX_OUTPUT, 0, "a search"),
+    ],
+)
+def test_a_request_is_bounded_by_its_bytes_and_what_it_refers_to(
+    body: bytes, output: int, extra: int, endless: str | None
+) -> None:
+    items = {"image": 900, "file": None}
+    found = bound(body, FREE, default_max_tokens=None, item_tokens=items)
+    assert found.output_tokens == output
+    assert found.input_tokens == len(body) + extra
+    assert (found.endless or "").startswith(endless or "")
+    assert (found.endless is None) == (endless is None)
+    assert found.named_output == (b"max_" in body)
