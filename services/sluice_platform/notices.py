@@ -76,7 +76,7 @@ class Notices:
             try:
                 await asyncio.wait_for(self._wake.wait(), CHECK_S)
             except TimeoutError:
-                await connection.execute("")
+                await connection.execute("select 1")
 
     def _on_notice(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
         self._heard.add(channel)
