@@ -18,6 +18,7 @@ class Flight:
 
     `answered`: the requester has its result already (cancelled, expired) and only the attempt is still open;
     `late_report` is how that ended, if it did before the answer was durable.
+    `rule` is the policy's statement that refuses it.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
     """
 
@@ -32,6 +33,7 @@ class Flight:
     answer_durable: bool = False
     late_report: Report | None = None
     cancelled: bool = False
+    rule: str | None = None
     timer: asyncio.TimerHandle | None = None
     task: "asyncio.Task[None] | None" = None
     deltas: int = 0

@@ -31,6 +31,7 @@ from sluice_worker.begin import BeginStep
 from sluice_worker.call import CallStep
 from sluice_worker.claim import Claimer
 from sluice_worker.control import ControlStep
+from sluice_worker.denials import DenialLog
 from sluice_worker.dispatch import Dispatcher
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
@@ -74,6 +75,8 @@ class Worker:
         self._last_beat = time.monotonic()
         self.holdings = Holdings()
         self.publisher = publisher
+        denials = DenialRepository(database)
+        self.denials = DenialLog(denials)
         self.jobs = JobRepository(database, incarnation)
         names = NameRepository(database)
         router = Router(config, prices, pool=pool)
@@ -118,7 +121,7 @@ class Worker:
             parked=self.claimer.parked,
             hold=self._hold,
             cluster_id=cluster_id,
-            denials=DenialRepository(database),
+            denials=denials,
         )
         self.control = ControlStep(self.jobs, self.admit, self.claimer, self._reader)
         self.audit = SelfAudit(self.jobs, self.holdings)
@@ -132,6 +135,7 @@ class Worker:
             ("settle.patient", self.settle.run_patient()),
             ("claim", self.claimer.run()),
             ("audit", self.audit.run()),
+            ("denials", self.denials.run()),
             ("pace", self._pace()),
         ):
             tasks.start(name, loop)
@@ -228,6 +232,7 @@ class Worker:
     def _refused_at_begin(
         self, flight: Flight, state: State, code: ErrorCode, message: str
     ) -> None:
+        self.denials.note(flight.job, code, flight.rule)
         self.dispatcher.finished(flight)
         self.settle.refuse(flight, state, code, message)
 

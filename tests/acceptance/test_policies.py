@@ -12,6 +12,7 @@ from tests.waiting import eventually
 from sluice_client import Client, JobFailed
 from sluice_client.model import Result
 from sluice_devstack.stack import Stack
+from sluice_schemas.classes import JobClass
 from sluice_schemas.events import Audit
 from sluice_schemas.headers import EventHeaders
 
@@ -116,6 +117,15 @@ async def _its_waiting_job_is_refused(
     refused = json.loads(record.value)
     assert (refused["job"]["state"], refused["error"]["code"]) == ("rejected", "unauthorized")
     assert await system.mock.calls_of(str(waiting.id)) == []
+
+    async def recorded() -> bool:
+        denials = await system.pool.fetch("select * from sluice.denials where key_id = $1", key_id)
+        return sorted(denial["topic"] or "" for denial in denials) == [
+            "",  # before the call
+            system.topics.jobs(JobClass.REALTIME),
+        ]
+
+    await eventually(recorded)
 
 
 async def _in_a_call(system: System) -> bool:
