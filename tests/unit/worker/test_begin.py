@@ -8,15 +8,19 @@ import pytest
 from tests.unit.worker.worker_world import MemoryLedger, flight, running
 from tests.waiting import eventually
 
+from sluice_core.admission.directory import Place
+from sluice_core.admission.expectations import Expectations
+from sluice_core.admission.model import Draw, ScopeKind
 from sluice_core.config.load import parse_config
 from sluice_core.jobs.model import State
 from sluice_core.jobs.policy import Begin
-from sluice_core.jobs.writes import Intent
+from sluice_core.jobs.writes import Begun, Intent
 from sluice_core.keys.model import Key
 from sluice_core.pricing.book import PriceBook
+from sluice_core.pricing.bounds import DEFAULT_MAX_OUTPUT
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
-from sluice_worker.begin import BeginStep
+from sluice_worker.begin import BeginStep, Ways
 from sluice_worker.flight import Flight
 from sluice_worker.route import Router
 
@@ -33,26 +37,54 @@ PRICES = PriceBook()
 
 
 @dataclass
-class Begun:
+class MemoryLedgers:
+    """Every attempt draws on the same; refusals are named by what was said of their number."""
+
+    draw: Draw = field(default_factory=lambda: Draw((11, 12, 13)))
+    names: dict[int, tuple[ScopeKind, str]] = field(default_factory=dict)
+    asked: list[Sequence[Place]] = field(default_factory=list)
+
+    async def draws(self, places: Sequence[Place]) -> list[Draw]:
+        self.asked.append(places)
+        return [self.draw for _ in places]
+
+    def cause(self, number: int) -> tuple[ScopeKind, str] | None:
+        return self.names.get(number)
+
+
+@dataclass
+class Stage:
     """A begin step on a ledger in memory, and what came out of it."""
 
     ledger: MemoryLedger
     key: Key | None = None
+    ledgers: MemoryLedgers = field(default_factory=MemoryLedgers)
     called: list[tuple[Flight, int]] = field(default_factory=list)
     refused: list[tuple[Flight, State, ErrorCode]] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     lost: list[Flight] = field(default_factory=list)
+    waits: list[tuple[Flight, float, bool]] = field(default_factory=list)
+    deferred: list[Flight] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.step = BeginStep(
             self.ledger,  # type: ignore[arg-type]
             Router(CONFIG, PRICES, pool="default"),
-            lambda _name: self.key,
-            called=lambda flight, attempt: self.called.append((flight, attempt)),
-            refused=lambda flight, state, code, _message: self.refused.append(
-                (flight, state, code)
+            key_of=lambda _name: self.key,
+            ledgers=self.ledgers,
+            expectations=Expectations(),
+            ways=Ways(
+                called=lambda flight, begun: self.called.append((flight, begun.attempt)),
+                refused=self._refused,
+                lost=self.lost.append,
+                waits=lambda flight, until, lane: self.waits.append((flight, until, lane)),
+                deferred=self.deferred.append,
             ),
-            lost=self.lost.append,
         )
+
+    def _refused(self, flight: Flight, state: State, code: ErrorCode, message: str) -> None:
+        self.refused.append((flight, state, code))
+        self.messages.append(message)
 
     def owned(self, count: int, **given: Any) -> list[Flight]:
         flights = [flight(**given) for _ in range(count)]
@@ -62,10 +94,11 @@ class Begun:
 
     async def through(self, flights: Sequence[Flight]) -> None:
         async with running(self.step.run_prompt(), self.step.run_patient()):
+            ways = (self.called, self.refused, self.lost, self.waits, self.deferred)
+            before = sum(map(len, ways))
             for each in flights:
                 self.step.add(each)
-            done = len(flights)
-            await eventually(lambda: len(self.called) + len(self.refused) + len(self.lost) == done)
+            await eventually(lambda: sum(map(len, ways)) == before + len(flights))
 
 
 def once(name: str, error: Exception) -> Any:
@@ -80,7 +113,7 @@ def once(name: str, error: Exception) -> Any:
 
 
 async def test_owned_flights_are_called_with_their_next_attempt_and_its_worst_case() -> None:
-    begun = Begun(MemoryLedger())
+    begun = Stage(MemoryLedger())
     flights = begun.owned(3, attempt=2)
     await begun.through(flights)
     assert [(f, attempt) for f, attempt in begun.called] == [(f, 3) for f in flights]
@@ -92,12 +125,17 @@ async def test_owned_flights_are_called_with_their_next_attempt_and_its_worst_ca
         provider_model="gpt-4o-mini",
         worst_nano=flights[0].worst_nano,
         input_nano=flights[0].input_nano,
+        job_class=JobClass.STANDARD,
+        tokens=flights[0].expected_tokens,
+        bound=flights[0].bound_tokens,
+        scopes=(11, 12, 13),
     )
+    assert 0 < batch[0].tokens < batch[0].bound
     assert 0 < batch[0].input_nano < batch[0].worst_nano
 
 
 async def test_realtime_does_not_wait_behind_a_patient_batch() -> None:
-    begun = Begun(MemoryLedger())
+    begun = Stage(MemoryLedger())
     (urgent,) = begun.owned(1, job_class=JobClass.REALTIME)
     patient = begun.owned(2, job_class=JobClass.BULK)
     await begun.through([*patient, urgent])
@@ -106,7 +144,7 @@ async def test_realtime_does_not_wait_behind_a_patient_batch() -> None:
 
 
 async def test_what_is_not_this_workers_is_lost_and_not_called() -> None:
-    begun = Begun(MemoryLedger())
+    begun = Stage(MemoryLedger())
     (mine,) = begun.owned(1)
     stranger = flight()
     await begun.through([mine, stranger])
@@ -125,10 +163,10 @@ async def test_the_ledgers_refusal_ends_the_job(
     verdict: Begin, state: State, code: ErrorCode
 ) -> None:
     class Refusing(MemoryLedger):
-        async def begin(self, intents: Sequence[Intent]) -> list[tuple[Begin, int]]:
-            return [(verdict, 0) for _ in intents]
+        async def begin(self, intents: Sequence[Intent]) -> list[Begun]:
+            return [Begun(verdict=verdict) for _ in intents]
 
-    begun = Begun(Refusing())
+    begun = Stage(Refusing())
     (refused,) = begun.owned(1)
     await begun.through([refused])
     assert begun.refused == [(refused, state, code)]
@@ -147,7 +185,7 @@ async def test_a_revoked_key_and_a_model_that_is_gone_end_before_the_ledger_is_a
         expires_at=None,
         revoked_at=1.0,
     )
-    begun = Begun(MemoryLedger(), key=revoked)
+    begun = Stage(MemoryLedger(), key=revoked)
     (signed,) = begun.owned(1, key_id="sgk_a")
     (homeless,) = begun.owned(1, model="gone")
     await begun.through([signed, homeless])
@@ -166,7 +204,7 @@ async def test_a_revoked_key_and_a_model_that_is_gone_end_before_the_ledger_is_a
 async def test_a_connection_lost_after_the_commit_calls_once() -> None:
     ledger = MemoryLedger()
     ledger.after = once("begin", ConnectionResetError())
-    begun = Begun(ledger)
+    begun = Stage(ledger)
     flights = begun.owned(3)
     stranger = flight()
     await begun.through([*flights, stranger])
@@ -179,7 +217,7 @@ async def test_a_connection_lost_after_the_commit_calls_once() -> None:
 async def test_a_connection_lost_before_the_commit_begins_again() -> None:
     ledger = MemoryLedger()
     ledger.before = once("begin", ConnectionResetError())
-    begun = Begun(ledger)
+    begun = Stage(ledger)
     flights = begun.owned(2)
     await begun.through(flights)
     assert begun.called == [(f, 1) for f in flights]
@@ -195,7 +233,7 @@ async def test_the_ledger_is_asked_until_it_answers() -> None:
             raise lost.pop(0)
 
     ledger.before = fail
-    begun = Begun(ledger)
+    begun = Stage(ledger)
     flights = begun.owned(1)
     await begun.through(flights)
     assert begun.called == [(flights[0], 1)]
@@ -208,7 +246,7 @@ async def test_a_first_statement_that_was_still_under_way_is_not_taken_for_lost(
     class Slow(MemoryLedger):
         late: Sequence[Intent] = ()
 
-        async def begin(self, intents: Sequence[Intent]) -> list[tuple[Begin, int]]:
+        async def begin(self, intents: Sequence[Intent]) -> list[Begun]:
             if not self.begun:
                 self.begun.append(list(intents))
                 self.late = intents
@@ -217,8 +255,114 @@ async def test_a_first_statement_that_was_still_under_way_is_not_taken_for_lost(
                 self.rows[intent.row] = (State.CALLING, 1)
             return await super().begin(intents)
 
-    begun = Begun(Slow())
+    begun = Stage(Slow())
     flights = begun.owned(2)
     await begun.through(flights)
     assert begun.called == [(f, 1) for f in flights]
     assert begun.lost == []
+
+
+class Answering(MemoryLedger):
+    """A ledger that answers every intent alike."""
+
+    answer = Begun(verdict=Begin.LOST)
+
+    async def begin(self, intents: Sequence[Intent]) -> list[Begun]:
+        self.begun.append(list(intents))
+        return [self.answer for _ in intents]
+
+
+UNTIL = 4_000_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [
+        (Begin.RATE_LIMITED, ErrorCode.RATE_LIMITED),
+        (Begin.COOLING, ErrorCode.RATE_LIMITED),
+        (Begin.AT_CAPACITY, ErrorCode.CONCURRENCY_EXCEEDED),
+        (Begin.BUDGET_BUSY, ErrorCode.BUDGET_BUSY),
+    ],
+)
+@pytest.mark.parametrize(
+    ("kind", "whole_lane"),
+    [
+        (ScopeKind.TENANT, True),
+        (ScopeKind.ACCOUNT, True),
+        (ScopeKind.USER, False),
+        (ScopeKind.RUN, False),
+    ],
+)
+async def test_what_is_refused_for_now_waits_with_its_lane_or_alone(
+    verdict: Begin, code: ErrorCode, kind: ScopeKind, whole_lane: bool
+) -> None:
+    stage = Stage(Answering())
+    stage.ledger.answer = Begun(verdict=verdict, until=UNTIL, cause=11)  # type: ignore[attr-defined]
+    stage.ledgers.names[11] = (kind, "acme")
+    (waiting,) = stage.owned(1)
+    await stage.through([waiting])
+    assert stage.waits == [(waiting, UNTIL, whole_lane)]
+    assert waiting.waits_for is not None
+    assert waiting.waits_for[0] is code
+    assert "acme" in waiting.waits_for[1]
+    assert waiting.retry_after_s is not None
+    assert waiting.retry_after_s > 0
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [
+        (Begin.OVER_BUDGET, ErrorCode.BUDGET_EXCEEDED),
+        (Begin.TOO_LARGE, ErrorCode.TOO_LARGE),
+    ],
+)
+async def test_what_can_never_begin_is_rejected_and_told_why(
+    verdict: Begin, code: ErrorCode
+) -> None:
+    stage = Stage(Answering())
+    stage.ledger.answer = Begun(verdict=verdict, until=UNTIL, cause=-5)  # type: ignore[attr-defined]
+    stage.ledgers.names[-5] = (ScopeKind.PROJECT, "acme/search")
+    (refused,) = stage.owned(1)
+    await stage.through([refused])
+    assert stage.refused == [(refused, State.REJECTED, code)]
+    assert "project acme/search" in stage.messages[0]
+
+
+async def test_a_job_that_would_rather_wait_for_money_goes_back_until_there_is_some() -> None:
+    stage = Stage(Answering())
+    stage.ledger.answer = Begun(verdict=Begin.OVER_BUDGET, until=UNTIL, cause=-5)  # type: ignore[attr-defined]
+    (patient,) = stage.owned(1)
+    patient.job = replace(patient.job, facts=replace(patient.job.facts, wait_for_budget=True))
+    await stage.through([patient])
+    assert stage.deferred == [patient]
+    assert stage.ledger.deferred == [(patient.job.row, UNTIL, 5)]
+
+
+async def test_a_job_dearer_than_it_may_be_is_not_begun() -> None:
+    stage = Stage(MemoryLedger())
+    (dear,) = stage.owned(1)
+    dear.job = replace(dear.job, facts=replace(dear.job.facts, max_cost_nano=1))
+    await stage.through([dear])
+    assert stage.refused == [(dear, State.REJECTED, ErrorCode.BUDGET_EXCEEDED)]
+    assert stage.ledger.begun == []
+
+
+async def test_under_a_hard_budget_a_cost_without_a_bound_is_refused_and_an_answer_is_cut() -> None:
+    stage = Stage(MemoryLedger())
+    stage.ledgers.draw = Draw((11, 12), (7,), hard=True)
+    remote = (
+        b'{"messages":[{"content":[{"type":"image_url","image_url":{"url":"https://a/b.png"}}]}]}'
+    )
+    (image,) = stage.owned(1, body=remote)
+    (plain,) = stage.owned(1)
+    await stage.through([image, plain])
+    assert stage.refused == [(image, State.REJECTED, ErrorCode.BUDGET_EXCEEDED)]
+    assert "remote image" in stage.messages[0]
+    assert [f for f, _ in stage.called] == [plain]
+    assert plain.route is not None
+    assert plain.route.target.default_max_tokens == DEFAULT_MAX_OUTPUT
+    stage.ledgers.draw = Draw((11, 12))
+    (free,) = stage.owned(1)
+    await stage.through([free])
+    assert free.route is not None
+    assert free.route.target.default_max_tokens is None

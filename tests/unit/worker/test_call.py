@@ -22,7 +22,12 @@ class Paper:
 async def test_a_call_that_is_over_is_not_settled_a_second_time() -> None:
     paper = Paper()
     step = CallStep(
-        cast("Any", None), cast("Any", paper), cast("Any", None), answer_bytes=1, finished=print
+        cast("Any", None),
+        cast("Any", paper),
+        cast("Any", None),
+        answer_bytes=1,
+        finished=print,
+        load=cast("Any", None),
     )
     over = flight()
     over.task = asyncio.create_task(asyncio.sleep(0))

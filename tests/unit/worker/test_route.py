@@ -10,9 +10,10 @@ from tests.unit.worker.worker_world import job
 
 from sluice_core.config.load import parse_config
 from sluice_core.pricing.book import PriceBook
+from sluice_core.pricing.bounds import DEFAULT_MAX_OUTPUT
 from sluice_core.pricing.policy import charge
 from sluice_core.usage.model import Usage
-from sluice_worker.route import DEFAULT_MAX_OUTPUT, REMEMBERED, Router
+from sluice_worker.route import REMEMBERED, Router
 
 CONFIG = parse_config(
     """
@@ -43,8 +44,8 @@ def bound(router: Router, model: str = "fast", **body: object) -> float:
     asked = job(model=model, body=orjson.dumps({"model": model, "messages": [], **body}))
     route = router.choose(asked, NOW)
     assert route is not None
-    worst, of_input = router.worst_case(asked, route)
-    return (worst - of_input) / NANO_A_TOKEN
+    most = router.bound(asked, route)
+    return (most.worst_nano - most.input_nano) / NANO_A_TOKEN
 
 
 def test_the_first_target_with_the_name_asked_for(router: Router) -> None:
@@ -106,7 +107,8 @@ def test_no_usage_within_the_bounds_costs_more(
     route = router.choose(asked, NOW)
     assert route is not None
     assert route.price.priced
-    worst, of_input = router.worst_case(asked, route)
+    most_of_it = router.bound(asked, route)
+    worst, of_input = most_of_it.worst_nano, most_of_it.input_nano
     tokens = len(asked.body)
     usage = Usage(
         input_tokens=tokens,

@@ -12,7 +12,7 @@ from uuid import uuid4
 from sluice_core.intake.model import Requester
 from sluice_core.jobs.model import Facts, Job, Lane, State
 from sluice_core.jobs.policy import Begin, Settle
-from sluice_core.jobs.writes import Intent, Settled, Settlement
+from sluice_core.jobs.writes import Begun, Intent, Settled, Settlement
 from sluice_core.publishing.model import Due, Message, Origin
 from sluice_core.publishing.repository import RESULT, USAGE
 from sluice_schemas.classes import JobClass
@@ -113,6 +113,7 @@ class MemoryLedger:
     begun: list[list[Intent]] = field(default_factory=list)
     settled: list[list[Settlement]] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
+    deferred: list[tuple[int, float, int]] = field(default_factory=list)
     looks: int = 0
     before: Callable[[str, Sequence[Any]], None] = lambda name, batch: None
     after: Callable[[str, Sequence[Any]], None] = lambda name, batch: None
@@ -149,19 +150,24 @@ class MemoryLedger:
             del self.parked[taken.row]
         return found
 
-    async def begin(self, intents: Sequence[Intent]) -> list[tuple[Begin, int]]:
+    async def begin(self, intents: Sequence[Intent]) -> list[Begun]:
         self.before("begin", intents)
         self.begun.append(list(intents))
-        verdicts = []
+        answers = []
         for intent in intents:
             state, attempt = self.rows.get(intent.row, (State.PARKED, 0))
             if state is State.OWNED:
                 self.rows[intent.row] = (State.CALLING, attempt + 1)
-                verdicts.append((Begin.BEGUN, attempt + 1))
+                answers.append(Begun(verdict=Begin.BEGUN, attempt=attempt + 1))
             else:
-                verdicts.append((Begin.LOST, 0))
+                answers.append(Begun(verdict=Begin.LOST))
         self.after("begin", intents)
-        return verdicts
+        return answers
+
+    async def defer(self, waits: Sequence[tuple[int, float, int]]) -> int:
+        self.before("defer", waits)
+        self.deferred += waits
+        return len(waits)
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
         self.before("settle", settlements)
