@@ -115,7 +115,9 @@ async def storm(
     for _ in range(kills):
         await asyncio.sleep(pause * chance.uniform(0.6, 1.2))
         name = chance.choice(sorted(system.workers))
-        system.workers.pop(name).kill()
+        killed = system.workers.pop(name)
+        killed.kill()
+        await killed.stop()
         outcome.kills += 1
         system.start_worker(f"{name}x")
     await sending
