@@ -50,7 +50,11 @@ async def test_holds_and_bounds(stack: Stack, migrated_template: Template) -> No
 async def _a_held_tenant_waits(system: System, client: Client) -> None:
     said = json.loads(await system.command("hold", "tenant", "default", "--json"))
     assert said == {
-        "kind": "tenant", "name": "default", "tenant": None, "held": True, "changed": True
+        "kind": "tenant",
+        "name": "default",
+        "tenant": None,
+        "held": True,
+        "changed": True,
     }
     version = await system.pool.fetchval(
         "select version from sluice.versions where name = 'config'"
