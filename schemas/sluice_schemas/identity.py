@@ -95,3 +95,8 @@ class DeltaEventIds:
 def audit_event_id(cell: str, entry: int) -> UUID:
     """The event id of a cell's audit entry with this number."""
     return uuid5(NAMESPACE_URL, f"urn:sluicegate:audit:{cell}/{entry}".encode())
+
+
+def denial_id(job_id: UUID, execution: int) -> UUID:
+    """What stands for the refusal of one execution of a job just before its call."""
+    return uuid5(job_id, f"denied:{execution}".encode())

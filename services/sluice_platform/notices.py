@@ -26,10 +26,13 @@ class Notices:
     missed. `dsn` goes past a pooler, which would share the session with others.
     """
 
-    def __init__(self, dsn: str, handlers: Handlers, *, application_name: str) -> None:
+    def __init__(
+        self, dsn: str, handlers: Handlers, *, application_name: str, check_s: float = CHECK_S
+    ) -> None:
         self._dsn = dsn
         self._handlers = handlers
         self._name = application_name
+        self._check_s = check_s
         self._heard: set[str] = set()
         self._wake = asyncio.Event()
 
@@ -74,9 +77,9 @@ class Notices:
             if self._heard:
                 continue
             try:
-                await asyncio.wait_for(self._wake.wait(), CHECK_S)
+                await asyncio.wait_for(self._wake.wait(), self._check_s)
             except TimeoutError:
-                await connection.execute("select 1")
+                await connection.fetchval("select 1")
 
     def _on_notice(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
         self._heard.add(channel)

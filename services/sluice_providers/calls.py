@@ -24,7 +24,7 @@ from sluice_providers.adapter import (
 from sluice_providers.clock import Timeouts
 from sluice_providers.errors import error_body, retry_after_s
 from sluice_providers.faults import ExchangeError
-from sluice_providers.http import Transport
+from sluice_providers.http import Transport, header_text
 from sluice_providers.port import Answer, Call
 from sluice_providers.quota import exhausted_s
 from sluice_providers.registry import adapter_for
@@ -263,11 +263,7 @@ class _Attempt:
         for name in _REQUEST_IDS:
             value = self._headers.get(name)
             if value is not None:
-                # aiohttp keeps what is not UTF-8 as lone surrogates, which no database takes: that is Latin-1.
-                try:
-                    return value.encode().decode()
-                except UnicodeEncodeError:
-                    return value.encode(errors="surrogateescape").decode("latin-1")
+                return header_text(value)
         return None
 
     def _elapsed_ms(self) -> int:

@@ -145,6 +145,16 @@ def _head(head: str, outgoing: Outgoing) -> bytes:
     return (head + "\r\n".join(fields)).encode()
 
 
+def header_text(value: str) -> str:
+    """A received header's value as plain text; what is not UTF-8 is Latin-1."""
+    # aiohttp keeps bytes that are not UTF-8 as lone surrogates, which no database takes.
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode(errors="surrogateescape").decode("latin-1")
+    return value
+
+
 async def _converse(
     connection: Connection, head: bytes, content: bytes, clock: Clock, sink: Sink
 ) -> None:

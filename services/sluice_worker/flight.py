@@ -19,6 +19,7 @@ class Flight:
 
     `answered`: the requester has its result already (cancelled, expired) and only the attempt is still open;
     `late_report` is how that ended, if it did before the answer was durable.
+    `rule` is the policy's statement that refuses it.
     `bound_tokens` and `expected_tokens` are input and output together, at most and as recent ones tell;
     dispatch charges the latter (0: nobody has said yet). `charged` is what it did charge and the ledger has not
     confirmed; `tenant_floor` and `project_floor` are what `begin` raises the shared virtual times to first.
@@ -43,6 +44,7 @@ class Flight:
     answer_durable: bool = False
     late_report: Report | None = None
     cancelled: bool = False
+    rule: str | None = None
     timer: asyncio.TimerHandle | None = None
     task: "asyncio.Task[None] | None" = None
     deltas: int = 0

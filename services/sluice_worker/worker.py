@@ -44,6 +44,7 @@ from sluice_worker.call import CallStep
 from sluice_worker.claim import Claimer
 from sluice_worker.control import ControlStep
 from sluice_worker.crowds import Crowds
+from sluice_worker.denials import DenialLog
 from sluice_worker.dispatch import Dispatcher
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
@@ -91,6 +92,8 @@ class Worker:
         self._last_beat = time.monotonic()
         self.holdings = Holdings()
         self.publisher = publisher
+        denials = DenialRepository(database)
+        self.denials = DenialLog(denials)
         self.jobs = JobRepository(database, incarnation)
         names, parked = NameRepository(database), ParkedRepository(database)
         self._held = HeldNow(HoldRepository(database), first_account(config, pool))
@@ -165,7 +168,7 @@ class Worker:
             known=parked.known,
             hold=self._hold,
             cluster_id=cluster_id,
-            denials=DenialRepository(database),
+            denials=denials,
         )
         self.control = ControlStep(self.jobs, self.admit, self.claimer, self._reader)
         self.audit = SelfAudit(self.jobs, self.holdings)
@@ -187,6 +190,7 @@ class Worker:
             ("crowds", self.crowds.run()),
             ("reasons", self._reasons.run()),
             ("audit", self.audit.run()),
+            ("denials", self.denials.run()),
             ("pace", self._pace()),
         ):
             tasks.start(name, loop)
@@ -308,6 +312,7 @@ class Worker:
     def _refused_at_begin(
         self, flight: Flight, state: State, code: ErrorCode, message: str
     ) -> None:
+        self.denials.note(flight.job, code, flight.rule)
         self.dispatcher.finished(flight)
         self.settle.refuse(flight, state, code, message)
 

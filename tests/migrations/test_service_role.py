@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -10,10 +11,16 @@ import pytest
 from tests.integration.keeper.keeper_world import ORIGIN, Paper, ToldWatch, expiry, reaper
 from tests.integration.ledger.world import HEAD, World, again, ended, reading, report, world
 
+from sluice_core.audit.repository import AuditRepository
 from sluice_core.jobs.model import Outcome, State
 from sluice_core.jobs.names import NameRepository
 from sluice_core.jobs.writes import DeadLetterEntry
+from sluice_core.keys.model import KeyScope
+from sluice_core.keys.repository import KeyRepository
+from sluice_core.keys.service import KeyService
 from sluice_core.ledger import check_migrations
+from sluice_core.policies.model import Denial
+from sluice_core.policies.repository import DenialRepository
 from sluice_core.presence.repository import PresenceRepository
 from sluice_core.publishing.policy import event_message
 from sluice_core.publishing.repository import OutboxRepository
@@ -107,6 +114,28 @@ async def test_upkeep(service: World) -> None:
     assert await upkeep.bury([worker.incarnation], 30.0) == []
 
 
+async def test_keys_and_denials(service: World) -> None:
+    master_key = b"m" * 32
+    keys = KeyRepository(service.pool)
+    made = await KeyService(keys, "ann@host").create(KeyScope(tenant="acme"), master_key=master_key)
+    await keys.mark_used({made.id: 1_000.0})
+    assert set(await keys.all((master_key,))) == {made.id}
+    assert await service.count("sluice.outbox where kind = 5") == 1
+    denial = Denial(
+        record=uuid4(), tenant="acme", key_id=made.id, team=None, project=None, app=None, user_id=None,
+        topic="t", model="m", code="forbidden", rule="tenant acme: policy.default deny",
+    )  # fmt: skip
+    denials = DenialRepository(service.pool)
+    await denials.record([denial, denial])
+    await denials.record([denial])
+    (found,) = await denials.since(datetime(2000, 1, 1, tzinfo=UTC), "acme", 10)
+    assert found.denial == denial
+    upkeep = UpkeepRepository(service.pool, 1)
+    ages = {"payloads_s": MONTH_S, "identities_s": MONTH_S, "denials_s": MONTH_S}
+    assert await upkeep.drop_partitions(**ages) == []
+    assert await AuditRepository(service.pool).since(datetime(2000, 1, 1, tzinfo=UTC), made.id, 1)
+
+
 async def test_what_it_must_not_do(service: World) -> None:
     for refused in (
         "update finance.usage set cost_usd = 0",
@@ -114,6 +143,9 @@ async def test_what_it_must_not_do(service: World) -> None:
         "truncate finance.usage",
         "update sluice.audit set actor = ''",
         "delete from sluice.audit",
+        "update sluice.denials set code = ''",
+        "delete from sluice.denials",
+        "truncate sluice.denials",
         "drop table sluice.jobs",
         "alter table finance.usage disable trigger all",
     ):

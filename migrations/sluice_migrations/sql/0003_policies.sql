@@ -5,7 +5,7 @@ alter table sluice.keys add column last_used_at timestamptz;
 
 -- Who was refused and by which rule. Append-only, like the audit; months over their retention are dropped as partitions.
 create table sluice.denials (
-  record  uuid not null,                     -- uuid5 of the record that was refused
+  record  uuid not null,                     -- uuid5 of the record, or of the job's execution, that was refused
   at      timestamptz not null default clock_timestamp(),
   tenant  text,                              -- null: the record did not show whose it is
   key_id  text,
@@ -13,7 +13,7 @@ create table sluice.denials (
   project text,
   app     text,
   user_id text,                              -- a pseudonym, as in finance.usage
-  topic   text not null,
+  topic   text,                              -- null: refused just before a call
   model   text,
   code    text not null,
   rule    text,                              -- the policy's statement that decided; null: no policy did

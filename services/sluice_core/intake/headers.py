@@ -164,14 +164,14 @@ def _attributes(raw: dict[str, bytes], faults: list[tuple[str, str]]) -> Attribu
         ce_id=ce_id.decode() if ce_id is not None else None,
         ce_source=ce_source.decode() if ce_source is not None else None,
         correlation_id=raw[correlation] if correlation is not None else None,
-        echo=tuple((name, raw[name]) for name in ALIASES if name in raw),
+        echo=tuple([(name, raw[name]) for name in ALIASES if name in raw]),
         reply_to=raw[reply_to].decode() if reply_to is not None else None,
         reply_partition=reply_partition,
         traceparent=traceparent,
         tracestate=tracestate,
         problem=invalid(faults[0][1], f"headers.{faults[0][0]}") if faults else None,
-        address_unknown=any(name in _ADDRESS for name, _ in faults),
-        signature_unreadable=any(name in SIGNED for name, _ in faults),
+        address_unknown=bool(faults) and any(name in _ADDRESS for name, _ in faults),
+        signature_unreadable=bool(faults) and any(name in SIGNED for name, _ in faults),
     )
 
 

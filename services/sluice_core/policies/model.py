@@ -93,7 +93,9 @@ class Explanation:
 class Denial:
     """One refusal as it is recorded: of which record, of whom, why.
 
-    What is not known is None: of a record that nobody signed not even the tenant. `user_id` is a pseudonym.
+    What is not known is None: of a record that nobody signed not even the tenant. `record` stands for the
+    record, or for the execution of a job that was refused just before its call, which has no `topic`.
+    `user_id` is a pseudonym.
     """
 
     record: UUID
@@ -103,7 +105,7 @@ class Denial:
     project: str | None
     app: str | None
     user_id: str | None
-    topic: str
+    topic: str | None
     model: str | None
     code: str
     rule: str | None

@@ -53,19 +53,21 @@ def worst_case(entry: PriceEntry, *, body_bytes: int, max_output_tokens: int, n:
     reach; `max_output_tokens` × `n` at the dearest output rate. No charge for a usage within these bounds
     is higher.
     """
-    total = 0
-    for quantity, names in ((body_bytes, _INPUT), (max_output_tokens * n, None)):
-        reachable = [
-            band
-            for rate in entry.rates
-            if rate.meter != "requests" and (rate.meter in _INPUT) == (names is _INPUT)
-            for band in rate.bands
-            if band.above < body_bytes
-        ]
-        total += max((-(-quantity * band.scaled // band.divisor) for band in reachable), default=0)
+    dearest_in = dearest_out = per_request = 0
     for rate in entry.rates:
         if rate.meter == "requests":
-            total += -(-rate.bands[0].scaled // rate.bands[0].divisor)
+            per_request -= -rate.bands[0].scaled // rate.bands[0].divisor
+            continue
+        given = rate.meter in _INPUT
+        quantity = body_bytes if given else max_output_tokens * n
+        for band in rate.bands:
+            if band.above < body_bytes:
+                cost = -(-quantity * band.scaled // band.divisor)
+                if given:
+                    dearest_in = max(dearest_in, cost)
+                else:
+                    dearest_out = max(dearest_out, cost)
+    total = dearest_in + dearest_out + per_request
     # A charge rounds each meter on its own, each by half a nano-dollar at most.
     return total + len(entry.rates) if total else 0
 

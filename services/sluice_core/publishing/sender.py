@@ -76,7 +76,9 @@ class Sender:
 
     def send(self, message: Message, done: Done) -> None:
         """Queue a message; nothing here waits."""
-        topic = self._topics.setdefault(message.topic, _Topic())
+        topic = self._topics.get(message.topic)
+        if topic is None:
+            topic = self._topics[message.topic] = _Topic()
         if topic.learning:
             topic.waiting.append((message, done))
             return

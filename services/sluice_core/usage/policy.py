@@ -13,7 +13,9 @@ MEDIUM_TOKENS = 1_000
 
 def count(document: Mapping[str, Any] | None, name: str) -> int:
     """A non-negative whole counter of a provider's usage document; 0 where it is absent or no number."""
-    value = (document or {}).get(name)
+    value = document.get(name) if document else None
+    if type(value) is int and value >= 0:
+        return value  # which is what nearly all are
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return 0
     return int(value)
@@ -22,7 +24,7 @@ def count(document: Mapping[str, Any] | None, name: str) -> int:
 def part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A nested object of a provider's usage document; empty where it is absent or no object."""
     value = document.get(name)
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def estimate(request: Mapping[str, Any], *, output_bytes: int) -> Usage:

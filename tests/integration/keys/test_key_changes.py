@@ -164,6 +164,31 @@ async def test_a_revocation_is_heard_at_once_and_counts_whatever_the_clock_says(
         await asyncio.gather(listening, return_exceptions=True)
 
 
+async def test_a_silent_connection_is_asked_and_listens_on(
+    pool: asyncpg.Pool, database: str
+) -> None:
+    heard: list[int] = []
+
+    async def hear() -> None:
+        heard.append(1)
+
+    notices = Notices(database, {"sluice_keys": hear}, application_name="test quiet", check_s=0.05)
+    listening = asyncio.create_task(notices.run())
+
+    async def asked() -> bool:
+        query = "select query from pg_stat_activity where application_name = 'test quiet'"
+        return bool(await pool.fetchval(query) == "select 1")
+
+    try:
+        await eventually(asked)
+        await pool.execute("notify sluice_keys")
+        await eventually(lambda: len(heard) >= 2)
+        assert not listening.done()
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
 def _revoked(ring: Keys, key_id: str) -> bool:
     key = ring.get(key_id)
     return key is not None and not usable(key, time.time())

@@ -29,7 +29,7 @@ async def desk(database: str) -> AsyncIterator[Desk]:
 async def recorded(desk: Desk) -> dict[int, Denial]:
     """The denials by the offset at which the test put their records."""
     found = await DenialRepository(desk.ledger.pool).since(LONG_AGO, None, 100)
-    return {int(denied.denial.topic.rpartition("-")[2] or 0): denied.denial for denied in found}
+    return {int((denied.denial.topic or "").rpartition("-")[2]): denied.denial for denied in found}
 
 
 def refused(number: int, verdict: object) -> Rejection | DeadLetter:
