@@ -15,6 +15,11 @@ alter table sluice.lanes add column waits_for text, add column waits_until times
 -- A claim takes due retries lane by lane, so that those of blocked lanes are not passed at every claim.
 create index jobs_retry_lane on sluice.jobs (lane, run_at, id) where state = 4;
 
--- Jobs of held runs stand aside: retry_wait until due_at, when they end in any case. A true retry never has this run_at:
--- its due_at is the deadline, and a wait that would reach the deadline is not begun.
-create index jobs_shelved on sluice.jobs (run, id) where state = 4 and run_at = due_at;
+-- Jobs of held runs stand aside: retry_wait until due_at, when they end in any case. An entry outlives a job that ended meanwhile,
+-- until its run goes on.
+create table sluice.shelved (
+  run bigint not null,
+  job bigint not null,
+  primary key (run, job)
+);
+grant select, insert, update, delete on sluice.shelved to sluice_service;

@@ -74,33 +74,37 @@ end $$;
 
 -- Sets owned rows of held runs aside, so that nobody claims them again and again; they end when they would have ended.
 create function sluice.shelve_v1(p_owner bigint, p_jobs bigint[]) returns int language sql volatile as $$
-  with held as (
-    select j.id from sluice.jobs j where j.id = any (p_jobs) and j.owner = p_owner and j.state = 2 order by j.id for update),
+  with held as materialized (
+    select j.id from sluice.jobs j where j.id = any (p_jobs) and j.owner = p_owner and j.state = 2 and j.run is not null order by j.id for update),
   aside as (
-    update sluice.jobs j set state = 4, owner = null, run_at = j.due_at from held where j.id = held.id returning 1)
+    update sluice.jobs j set state = 4, owner = null, run_at = j.due_at from held where j.id = held.id returning j.run, j.id),
+  noted as (
+    insert into sluice.shelved (run, job) select a.run, a.id from aside a order by 1, 2 on conflict do nothing)
   select count(*)::int from aside
 $$;
 
 -- Puts rows of runs that nobody holds (any more) back into their lanes, p_limit at a time: every pass, so that it cannot be forgotten.
-create function sluice.unshelve_v1(p_limit int) returns int language plpgsql volatile
+create function sluice.unshelve_v1(p_limit int) returns int language sql volatile
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
-declare back int;
-begin
   -- A walk over the distinct runs: a held one with a million rows costs one step.
-  with recursive shelved (run) as (
-    (select j.run from sluice.jobs j where j.state = 4 and j.run_at = j.due_at and j.run is not null order by j.run limit 1)
+  with recursive aside (run) as (
+    (select s.run from sluice.shelved s order by s.run limit 1)
     union all
-    select (select j.run from sluice.jobs j where j.state = 4 and j.run_at = j.due_at and j.run > s.run order by j.run limit 1)
-      from shelved s where s.run is not null),
-  free as (
-    select c.id from shelved s join sluice.runs r on r.id = s.run cross join lateral (
-      select j.id from sluice.jobs j where j.state = 4 and j.run_at = j.due_at and j.run = s.run order by j.id limit p_limit for update skip locked) c
+    select (select s.run from sluice.shelved s where s.run > a.run order by s.run limit 1) from aside a where a.run is not null),
+  free as materialized (
+    select c.run, c.job from aside a join sluice.runs r on r.id = a.run cross join lateral (
+      select s.run, s.job from sluice.shelved s where s.run = a.run order by s.job limit p_limit) c
      where not exists (select from sluice.holds h where h.kind = 'run' and h.tenant = r.tenant and h.name = r.name)
-     limit p_limit)
-  update sluice.jobs j set state = 1, run_at = null from free where j.id = free.id and j.state = 4;
-  get diagnostics back = row_count;
-  return back;
-end $$;
+     limit p_limit),
+  -- Of what ended meanwhile only the entry is left.
+  waits as materialized (
+    select j.id from sluice.jobs j join free f on f.job = j.id where j.state = 4 and j.run_at = j.due_at order by j.id for update of j),
+  back as (
+    update sluice.jobs j set state = 1, run_at = null from waits w where j.id = w.id returning 1),
+  gone as (
+    delete from sluice.shelved s using free f where s.run = f.run and s.job = f.job returning 1)
+  select count(*)::int from gone
+$$;
 
 -- The lanes that have parked rows, by a walk that costs one step a lane.
 create function sluice.waiting_lanes_v1() returns setof int language sql volatile

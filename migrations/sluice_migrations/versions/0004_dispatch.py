@@ -19,6 +19,6 @@ def downgrade() -> None:
     op.execute("drop function sluice.claim_v2, sluice.claim_ending_v2, sluice.shelve_v1")
     op.execute("drop function sluice.unshelve_v1, sluice.waiting_lanes_v1, sluice.parked_v1")
     op.execute("drop type sluice.cursor_v2")
-    op.execute("drop index sluice.jobs_retry_lane, sluice.jobs_shelved")
+    op.execute("drop index sluice.jobs_retry_lane")
     op.execute("alter table sluice.lanes drop column waits_for, drop column waits_until")
-    op.execute("drop table sluice.holds")
+    op.execute("drop table sluice.holds, sluice.shelved")

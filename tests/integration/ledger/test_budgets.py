@@ -120,10 +120,10 @@ async def test_jobs_wait_for_money_and_ask_again_when_there_is_some(
     assert begun.cause == -budget
     assert await acme.worker.defer([(job.row, begun.until, budget)]) == 1
     assert await ledger.state(job) is State.RETRY_WAIT
-    cursor = [(ledger.lane, *HEAD)]
-    assert await acme.worker.claim(cursor, per_lane=9, limit=9, max_bytes=9999) == []
+    cursor = [(ledger.lane, *HEAD, 9)]
+    assert await acme.worker.claim(cursor, limit=9, max_bytes=9999) == []
     assert await acme.service.top_up(TENANT, per="day", usd=Decimal("0.0000005"), reason="r") == 1
-    (again,) = await acme.worker.claim(cursor, per_lane=9, limit=9, max_bytes=9999)
+    (again,) = await acme.worker.claim(cursor, limit=9, max_bytes=9999)
     assert again.row == job.row
     assert (await acme.begin(again, 1_500)).verdict is Begin.BEGUN
     assert await ledger.count("sluice.deferred") == 0

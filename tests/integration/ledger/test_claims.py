@@ -181,8 +181,10 @@ async def test_a_true_retry_is_never_taken_for_a_row_that_stands_aside(ledger: W
     job = await ledger.calling(worker, "a", run=run)
     failed = report(Outcome.FAILED, money="none")
     await worker.settle([again(job, failed, run_at=time.time() + 600)])
+    waits = await ledger.admit(worker, ledger.entry("b", run=run))
+    assert await worker.defer([(waits.row, time.time() + 1e6, 1)]) == 1  # until it is due
     assert await ParkedRepository(ledger.pool).unshelve(100) == 0
-    assert await ledger.state(job) is State.RETRY_WAIT
+    assert await ledger.state(job) is await ledger.state(waits) is State.RETRY_WAIT
 
 
 async def test_each_change_of_a_hold_is_audited_and_moves_the_version(ledger: World) -> None:
