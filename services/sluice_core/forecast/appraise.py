@@ -1,5 +1,6 @@
 """Pure: one job as intake, policies and prices would see it: what it would cost, or why it would be refused."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -72,6 +73,7 @@ class Appraiser:
         self._recent = recent
         self._at = at
         self._targets: dict[str, _Target] = {}
+        self._most_at_once: dict[Name, float] = {}
         self._strict = any(
             limit.reserve == "bound" for _, limits in limited(config) for limit in limits.tokens
         )
@@ -213,15 +215,29 @@ class Appraiser:
                 raise Refused(decision.code, decision.message, rule=str(decision.rule))
 
     def _check_tokens(self, scopes: tuple[Name, ...], most: Bound) -> None:
-        headroom = HEADROOM[self._class]
         for name in scopes:
-            for rate in self.rates(name):
-                once = rate.limit * headroom if rate.unit is not None else rate.burst
-                if rate.meter is Meter.TOKENS_BOUND and most.tokens > once:
-                    raise Refused(
-                        ErrorCode.TOO_LARGE,
-                        f"the job may use more tokens than a limit of {name[0].label} {name[1]} lets through at once",
-                    )
+            once = self._most_at_once.get(name)
+            if once is None:
+                if len(self._most_at_once) >= REMEMBERED:
+                    self._most_at_once.clear()
+                once = self._most_at_once[name] = self._once(name)
+            if most.tokens > once:
+                scope = f"{name[0].label} {name[1]}"
+                message = (
+                    f"the job may use more tokens than a limit of {scope} lets through at once"
+                )
+                raise Refused(ErrorCode.TOO_LARGE, message)
+
+    def _once(self, name: Name) -> float:
+        """The largest job that limits of a scope can let through, in tokens."""
+        return min(
+            (
+                rate.limit * HEADROOM[self._class] if rate.unit is not None else rate.burst
+                for rate in self.rates(name)
+                if rate.meter is Meter.TOKENS_BOUND
+            ),
+            default=math.inf,
+        )
 
     def _scopes(
         self, subject: Subject, options: Mapping[str, Any], model: str, target: _Target

@@ -182,8 +182,9 @@ async def test_a_configuration_is_planned_applied_and_then_in_force(sluice: Shel
     assert set(first["created_topics"]) == set(plan["missing_topics"])
     assert (await sluice("config", "apply", "--json")).json["changed"] is False
     assert await sluice.audited() == ["config.apply"]
+    # Processes are told of the new version, and of the limits that count with it.
     assert (
-        await sluice.pool.fetchval("select version from sluice.versions where name = 'config'") == 2
+        await sluice.pool.fetchval("select version from sluice.versions where name = 'config'") == 3
     )
     sluice.config.write_text(sluice.config.read_text().replace("${ABSENT}", "sk-written-out"))
     refused = await sluice("config", "apply")
@@ -552,3 +553,171 @@ async def test_the_audit_and_denials_are_listed(sluice: Shell) -> None:
     assert (denied["code"], denied["rule"], denied["key_id"]) == ("forbidden", "r", None)
     assert (await sluice("audit", "denials", "--tenant", "other", "--json")).json == []
     assert "forbidden" in (await sluice("audit", "denials")).out
+
+
+_LIMITS = """\
+    limits: {requests: {limit: 600, per: minute, burst: 5}}
+    budgets: {usd: 2, per: month}
+    users: {"*": {limits: {concurrency: 3}}}
+"""
+
+
+def _limited(sluice: Shell, **parts: str) -> None:
+    """A configuration with limits, a price and a policy; `parts` replaces text in it."""
+    text = (
+        f"kafka: {{prefix: {sluice.prefix}, partitions: 2}}\n"
+        'providers: {openai: {kind: openai, base_url: "http://127.0.0.1:1/v1", limits: {concurrency: 10}}}\n'
+        "models:\n"
+        "  fast: {targets: [{account: openai, model: m}], prices: {input: 1, output: 10}}\n"
+        "  smart: {targets: [{account: openai, model: m}], prices: {input: 1, output: 10}}\n"
+        "tenants:\n  acme:\n    projects: {search: {apps: {web: {}}}}\n"
+        + _LIMITS
+        + "    policy: {models: {deny: [smart]}}\n"
+    )
+    for old, new in parts.items():
+        assert old in text
+        text = text.replace(old, new)
+    sluice.config.write_text(text)
+
+
+async def test_applying_puts_limits_and_budgets_in_force_at_once(sluice: Shell) -> None:
+    await sluice("config", "apply")
+    _limited(sluice)
+    planned = (await sluice("config", "plan", "--json")).json["limits"]
+    assert {
+        "scope": "tenant:acme",
+        "what": "budget per month",
+        "before": None,
+        "after": "2 USD, hard, UTC, alerts: 50 %, 80 %, 100 %",
+    } in planned
+    assert await sluice.pool.fetchval("select count(*) from sluice.budgets") == 0
+    applied = (await sluice("config", "apply", "--json")).json
+    assert (applied["changed"], applied["limits"]) == (True, planned)
+    assert await sluice.pool.fetchval("select cap_nano from sluice.budgets") == 2 * 10**9
+    assert (await sluice("config", "plan", "--json")).json["limits"] == []
+    assert "nothing changed: version 2 is in force" in (await sluice("config", "apply")).out
+    assert await sluice.audited() == ["config.apply", "config.apply"]
+
+
+async def test_a_ledger_that_says_something_else_is_put_right_and_that_is_audited(
+    sluice: Shell,
+) -> None:
+    _limited(sluice)
+    await sluice("config", "apply")
+    # A worker that still starts with the configuration before.
+    await sluice.pool.execute("update sluice.scopes set max_in_flight = 99 where kind = 8")
+    ran = await sluice("config", "apply")
+    assert "~ account:openai limits.concurrency: 99 → 10" in ran.out
+    assert "nothing changed" not in ran.out
+    assert await sluice.audited() == ["config.apply", "config.limits"]
+
+
+async def test_limits_are_listed_as_they_stand(sluice: Shell) -> None:
+    _limited(sluice)
+    await sluice("config", "apply")
+    await sluice.pool.execute(
+        "update sluice.scopes set levels = array_fill((extract(epoch from now()) + 3600) * 1e6, array[3]),"
+        " virtual = '{0,0,70}' where kind = 1"
+    )
+    await sluice.pool.execute(
+        "update sluice.scopes set in_flight = 4, allowed = 6.5, blocked_until = now() + interval '1 hour'"
+        " where kind = 8"
+    )
+    found = {line["scope"]: line for line in (await sluice("limits", "list", "--json")).json}
+    assert set(found) == {"tenant:acme", "account:openai"}
+    (rate,) = found["tenant:acme"]["rates"]
+    assert (rate["meter"], rate["limit"], rate["per"], rate["burst"]) == (
+        "requests",
+        600,
+        "minute",
+        5,
+    )
+    assert 35_000 < rate["used"] <= 36_000
+    assert rate["next_at"]["bulk"] is not None
+    assert found["tenant:acme"]["virtual_tokens"] == {"realtime": 0, "standard": 0, "bulk": 70}
+    account = found["account:openai"]
+    assert (account["in_flight"], account["max_in_flight"], account["allowed"]) == (4, 10, 6)
+    assert account["blocked_until"] is not None
+    alone = await sluice("limits", "list", "project:acme/search")
+    assert (alone.code, "project:acme/search" in alone.out) == (0, True)
+    assert "4 of 10, learnt 6" in (await sluice("limits", "list")).out
+    wrong = await sluice("limits", "list", "tenat:acme")
+    assert (wrong.code, "no kind of scope" in wrong.err) == (2, True)
+
+
+async def _spent(pool: asyncpg.Pool, *, output_tokens: int, provider_ms: int) -> None:
+    """A call of `acme` from `fast`, as finance sees it."""
+    await pool.execute(
+        "insert into finance.usage (usage_id, job_id, attempt, recorded_at, started_at, ended_at, tenant,"
+        " project, tags, provider, account, model_requested, provider_model, operation, class, input_tokens,"
+        " cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, usage_source, meters, cost_usd,"
+        " list_cost_usd, price_version, outcome, provider_ms) values ($1, $2, 1, now(), now(), now(), 'acme',"
+        " 'search', '{}', 'openai', 'openai', 'fast', 'm', 'chat', 'bulk', 5, 0, 0, $3, 0, 'reported', '[]',"
+        " 0.1, 0.1, 'v', 'succeeded', $4)",
+        uuid7(),
+        uuid4(),
+        output_tokens,
+        provider_ms,
+    )
+
+
+def _file(path: Path, lines: list[dict[str, Any]], *more: str) -> str:
+    path.write_text("\n".join([*(json.dumps(line) for line in lines), *more]) + "\n")
+    return str(path)
+
+
+async def test_a_file_is_checked_against_the_ledger_and_nothing_is_sent(
+    sluice: Shell, tmp_path: Path
+) -> None:
+    _limited(sluice)
+    await sluice("config", "apply")
+    await _spent(sluice.pool, output_tokens=10, provider_ms=2_000)
+    await _spent(sluice.pool, output_tokens=30, provider_ms=4_000)
+    body = {"model": "fast", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 500}
+    file = _file(tmp_path / "in.jsonl", [{"body": body}] * 100)
+    found = (await sluice("submit", file, "--check", "--tenant", "acme", "--json")).json
+    assert (found["ok"], found["jobs"], found["output_tokens"]) == (True, 100, 2_000)
+    (budget,) = found["budgets"]
+    assert (budget["scope"], budget["remaining_usd"]) == ("tenant:acme", "2.000000000")
+    assert (budget["enough"], budget["expected_usd"]) == (True, found["expected_usd"])
+    assert (found["binds"]["scope"], found["seconds"]) == ("account:openai", 100 * 3 / 8)
+    await sluice("budgets", "set", "tenant:acme", "--usd", "0.01", "--reason", "test")
+    ran = await sluice("submit", file, "--check", "--tenant", "acme")
+    assert ran.code == 1
+    assert "too little" in ran.out
+    assert ran.out.splitlines()[-1].startswith("NOT fine: 100 jobs, expected to cost 0.02")
+    assert await sluice.pool.fetchval("select count(*) from sluice.jobs") == 0
+    assert not (tmp_path / "in.errors.jsonl").exists()
+
+
+async def test_bad_lines_and_refusals_are_told_without_any_server(
+    sluice: Shell, tmp_path: Path
+) -> None:
+    _limited(sluice)
+    for name in ("SLUICE_KAFKA", "SLUICE_DATABASE"):
+        del sluice.environment[name]
+    body = {"model": "fast", "messages": [{"role": "user", "content": "hello"}]}
+    image = [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y"}}]}
+    ]
+    lines = [
+        {"body": body},
+        {"body": {**body, "model": "smart"}},
+        {"body": {**body, "messages": image}},
+    ]
+    file = _file(tmp_path / "in.jsonl", lines, "{broken")
+    ran = await sluice("submit", file, "--check", "--tenant", "acme", "--json")
+    found = json.loads(ran.out)
+    assert (ran.code, found["ok"], found["jobs"]) == (1, False, 2)
+    assert "line 4: not JSON" in found["bad_lines"][0]
+    (refused,) = found["refused"]
+    assert (refused["code"], refused["lines"]) == ("forbidden", [2])
+    assert refused["rule"] == 'tenant acme: policy.models.deny "smart"'
+    (endless,) = found["unbounded"]
+    assert ("remote image" in endless["reason"], endless["lines"]) == (True, [3])
+    assert found["budgets"][0]["verdict"] == "refuses 1 jobs whose cost has no bound"
+    plain = await sluice("submit", file, "--check", "--tenant", "acme")
+    assert "line 4: not JSON" in plain.out
+    assert "1 jobs would be refused" in plain.out
+    other = await sluice("submit", file, "--check", "--tenant", "acne")
+    assert (other.code, 'did you mean "acme"?' in other.err) == (1, True)

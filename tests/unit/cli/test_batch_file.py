@@ -113,3 +113,12 @@ def test_a_cut_output_file_resumes_at_its_last_whole_line(cut: int) -> None:
     whole = content.count(b"\n")
     assert found == {f"c{n}" for n in range(whole)}
     assert size == sum(len(line) for line in lines[:whole])
+
+
+def test_names_that_repeat_are_found_among_many() -> None:
+    texts = [
+        json.dumps({"custom_id": f"row-{n % 9_000}", "body": _BODY}).encode() for n in range(9_100)
+    ]
+    bad = [line for line in read_lines(texts, run="r") if isinstance(line, BadLine)]
+    assert [line.number for line in bad] == list(range(9_001, 9_101))
+    assert bad[99].reason == "custom_id 'row-99' stands on line 100 already"
