@@ -50,6 +50,7 @@ from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
 from sluice_worker.load import Load
 from sluice_worker.names import Names
+from sluice_worker.permits import Permits
 from sluice_worker.reading import Reader
 from sluice_worker.reasons import Reasons
 from sluice_worker.refresh import Refresh
@@ -84,7 +85,8 @@ class Worker:
         prices: PriceBook,
         cluster_id: str,
     ) -> None:
-        self._reader = Reader(IntakePolicy.from_config(config, cluster_id=cluster_id), keys)
+        intake = IntakePolicy.from_config(config, cluster_id=cluster_id)
+        self._reader = Reader(intake, keys)
         self._keys = keys
         self._pool = pool
         self.stopping = False
@@ -101,6 +103,8 @@ class Worker:
         self._reasons = Reasons(parked)
         router = Router(config, prices, pool=pool)
         remembered, expectations = Names(names), Expectations()
+        self._permits = Permits(intake.permissions, remembered.pseudonym)
+        self._tenants = tuple(config.tenants)
         self._directory = Directory(AdmissionRepository(database), config, remembered.pseudonym)
         self.settle = SettleStep(self.jobs, outbox, publisher, origin, released=self._released)
         self.calls = CallStep(
@@ -115,6 +119,7 @@ class Worker:
             self.jobs,
             router,
             key_of=keys.get,
+            permits=self._permits,
             ledgers=self._directory,
             expectations=expectations,
             ways=Ways(
@@ -176,6 +181,7 @@ class Worker:
     async def prepare(self) -> None:
         """Make the ledger say what the configuration says of limits and budgets; before anything starts."""
         await self._directory.start()
+        await self._permits.prepare(self._tenants)
 
     def start(self, tasks: TaskSet) -> None:
         """Run the steps' loops."""
