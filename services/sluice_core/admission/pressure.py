@@ -3,8 +3,8 @@
 import math
 from typing import Final
 
-THROTTLED: Final = frozenset({429, 503, 529})
-"""Statuses by which a provider says that it has too much to do."""
+THROTTLED: Final = frozenset({429, 529})
+"""Statuses by which a provider says that an account asks too much. A 503 speaks of one request alone."""
 CUT_THROTTLED: Final = 0.7
 CUT_SLOW: Final = 0.9
 SLOW_FACTOR: Final = 3.0
@@ -53,6 +53,6 @@ def cool_until(
     if status in THROTTLED:
         if retry_after_s is not None:
             pauses.append(retry_after_s)
-        elif status != 503 and not pauses:
+        elif not pauses:
             pauses.append(COOL_S)
     return now + max(pauses) if pauses else None

@@ -54,7 +54,7 @@ def test_a_used_up_rate_says_when_it_is_whole_again(
         (429, None, None, 1.0),
         (529, None, None, 1.0),
         (503, None, None, None),
-        (503, 3.0, None, 3.0),
+        (503, 3.0, None, None),
         (500, 3.0, None, None),
         (None, None, None, None),
     ],
