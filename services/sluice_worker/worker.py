@@ -64,6 +64,8 @@ MAX_UNCONFIRMED = 20_000
 PACE_S = 0.1
 
 _log = structlog.stdlib.get_logger(__name__)
+_FREED_BY_ANY_END = frozenset({ErrorCode.CONCURRENCY_EXCEEDED, ErrorCode.BUDGET_BUSY})
+"""Waits that end when another call does: then they need not wait for the time they were told."""
 
 
 class Worker:
@@ -92,6 +94,7 @@ class Worker:
         self.stopping = False
         self._lease_s = config.worker.owned_lease
         self._last_beat = time.monotonic()
+        self._crowded: dict[int, None] = {}
         self.holdings = Holdings()
         self.publisher = publisher
         denials = DenialRepository(database)
@@ -300,6 +303,8 @@ class Worker:
         # Its lane is blocked before its slot is free: else the next of the lane would take it.
         self.dispatcher.put_back(flight, until=until, whole_lane=whole_lane)
         self.dispatcher.finished(flight)
+        if whole_lane and flight.waits_for is not None and flight.waits_for[0] in _FREED_BY_ANY_END:
+            self._crowded[flight.job.lane] = None
 
     def _gone(self, flight: Flight) -> None:
         self.dispatcher.finished(flight)
@@ -330,7 +335,12 @@ class Worker:
         self.dispatcher.finished(flight)
 
     def _released(self, flight: Flight) -> None:
+        """What a flight had drawn is free again: of the lanes that wait for such, one asks at once."""
         self.holdings.remove(flight)
+        if self._crowded:
+            lane = next(iter(self._crowded))
+            del self._crowded[lane]
+            self.dispatcher.unblock(lane)
 
     async def _pace(self) -> None:
         """Hold dispatch back while events or settlements pile up, ease bulk off, end what waits past its time."""
