@@ -11,6 +11,7 @@ import typer
 from sluice_cli.output import Json, Refused, cell, group, print_json, say
 
 if TYPE_CHECKING:
+    from sluice_core.admission.changes import Change
     from sluice_core.config.model import Config
     from sluice_core.topics.model import Difference
     from sluice_platform.settings import Settings
@@ -22,12 +23,23 @@ File = Annotated[Path | None, typer.Argument(help="The configuration; default: S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What applying would change: lines of a unified diff, topics to make, settings that differ."""
+    """What applying would change: lines of a unified diff, limits and budgets, topics to make, settings that differ."""
 
     version: int | None
     changes: tuple[str, ...]
+    limits: "tuple[Change, ...]"
     missing_topics: tuple[str, ...]
     differences: "tuple[Difference, ...]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What applying did: the version in force, whether anything is new, the topics made, limits and budgets that changed."""
+
+    version: int
+    changed: bool
+    created_topics: tuple[str, ...]
+    limits: "tuple[Change, ...]"
 
 
 @app.command()
@@ -77,6 +89,8 @@ def plan(file: File = None, json_output: Json = False) -> None:
         say("\n".join(found.changes))
     else:
         say(f"the configuration is the one in force (version {found.version})")
+    for change in found.limits:
+        say(str(change))
     for name in found.missing_topics:
         say(f"+ topic {name}")
     for difference in found.differences:
@@ -90,27 +104,31 @@ def plan(file: File = None, json_output: Json = False) -> None:
 def apply(file: File = None, json_output: Json = False) -> None:
     """Check a configuration, create its topics, store it as the next version and tell every process.
 
+    Its limits and budgets count at once, for workers that run too (those of users and keys once a worker
+    that starts meets them). What an operator set with `sluice budgets set` stays until `budgets reset`.
+
     Example: `sluice config apply sluice.yaml`
     """
     from sluice_cli.session import run, settings
 
-    version, changed, created = run(apply_config(settings(), _path(file)))
+    done = run(apply_config(settings(), _path(file)))
     if json_output:
-        print_json({"version": version, "changed": changed, "created_topics": created})
+        print_json(done)
         return
-    for name in created:
+    for name in done.created_topics:
         say(f"created topic {name}")
-    say(
-        f"version {version} is in force"
-        if changed
-        else f"nothing changed: version {version} is in force"
-    )
+    for change in done.limits:
+        say(str(change))
+    told = "" if done.changed else "nothing changed: "
+    say(f"{told}version {done.version} is in force")
 
 
-async def apply_config(given: "Settings", path: Path) -> tuple[int, bool, tuple[str, ...]]:
-    """The version in force afterwards, whether it is new, and the topics that were made."""
+async def apply_config(given: "Settings", path: Path) -> Applied:
+    """Put a configuration in force; what that changed."""
     from sluice_cli.session import actor, ledger
     from sluice_cli.topics import create_topics
+    from sluice_core.admission.repository import AdmissionRepository
+    from sluice_core.admission.service import align, changes
     from sluice_core.ledger import check_migrations
     from sluice_core.rollout.repository import RolloutRepository
 
@@ -129,15 +147,28 @@ async def apply_config(given: "Settings", path: Path) -> tuple[int, bool, tuple[
         await check_migrations(pool)
         # Topics first: a process that reads the new version must find them.
         made = await create_topics(given, config)
-        rollout = RolloutRepository(pool)
+        rollout, admission = RolloutRepository(pool), AdmissionRepository(pool)
+        limits = await changes(admission, config)
         latest = await rollout.latest()
-        if latest is not None and latest.document == text:
-            return latest.version, False, made.created
-        return await rollout.apply(text, actor()), True, made.created
+        known = latest is not None and latest.document == text
+        version = (
+            latest.version if known and latest is not None else await rollout.apply(text, actor())
+        )
+        # Last, and also where the document is known: whoever was cut off here starts again. A new
+        # version has its audit entry already.
+        aligned = await align(admission, config, actor=actor() if known else None)
+    return Applied(
+        version=version,
+        changed=aligned or not known,
+        created_topics=made.created,
+        limits=limits,
+    )
 
 
 async def _plan(given: "Settings", path: Path) -> Plan:
     from sluice_cli.session import broker, ledger
+    from sluice_core.admission.repository import AdmissionRepository
+    from sluice_core.admission.service import changes as limit_changes
     from sluice_core.ledger import check_migrations
     from sluice_core.rollout.repository import RolloutRepository
     from sluice_core.topics.policy import differences, wanted
@@ -147,6 +178,7 @@ async def _plan(given: "Settings", path: Path) -> Plan:
     async with ledger(given) as pool:
         await check_migrations(pool)
         latest = await RolloutRepository(pool).latest()
+        limits = await limit_changes(AdmissionRepository(pool), config)
     specs = wanted(config)
     async with broker(given) as admin:
         found = await TopicService(admin).settings([spec.name for spec in specs])
@@ -154,6 +186,7 @@ async def _plan(given: "Settings", path: Path) -> Plan:
     return Plan(
         version=None if latest is None else latest.version,
         changes=changes("" if latest is None else latest.document, text),
+        limits=limits,
         missing_topics=tuple(d.topic for d in different if d.setting == "topic"),
         differences=tuple(d for d in different if d.setting != "topic"),
     )

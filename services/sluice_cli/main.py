@@ -12,6 +12,7 @@ from sluice_cli import (
     holds,
     jobs,
     keys,
+    limits,
     policy,
     processes,
     runs,
@@ -44,6 +45,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(deadletter.app, name="deadletter")
 app.add_typer(unresolved.app, name="unresolved")
 app.add_typer(budgets.app, name="budgets")
+app.add_typer(limits.app, name="limits")
 app.add_typer(usage.app, name="usage")
 
 

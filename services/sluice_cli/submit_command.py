@@ -1,4 +1,4 @@
-"""`sluice submit`: sends a Batch file as jobs, collects what comes back, and can be started again."""
+"""`sluice submit`: sends a Batch file as jobs, collects what comes back, and can be started again; or checks it first."""
 
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +34,9 @@ def submit(
     concurrency: Annotated[
         int, typer.Option(min=1, max=100_000, help="Jobs awaited at a time.")
     ] = 2000,
+    check: Annotated[
+        bool, typer.Option("--check", help="Send nothing; say what would become of the file.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Send every line of a Batch input file as a job, and with --wait collect the results.
@@ -43,6 +46,13 @@ def submit(
     Example: `sluice submit questions.jsonl --class bulk --run nightly --wait --out ok.jsonl --errors bad.jsonl`
 
     Reads SLUICE_KAFKA, and SLUICE_KEY (id:secret) where jobs are signed. Exits 1 where a line did not succeed.
+
+    With --check nothing is sent and no provider is called: bad lines, what policies refuse, cost as expected
+    and at most, whether the budgets above the jobs suffice, and how long it takes at least under the limits.
+    Reads SLUICE_CONFIG, and SLUICE_DATABASE where it is set: what is spent, how long answers were of late, how
+    long calls took. Exits 1 where a line is bad, a job would be refused, or a hard budget cannot take what is expected.
+
+    Example: `sluice submit questions.jsonl --check --class bulk --tenant acme`
     """
     from sluice_cli.batch_file import default_run
     from sluice_cli.session import run
@@ -54,6 +64,11 @@ def submit(
     if run_id is None:
         with file.open("rb") as lines:
             run_id = default_run(file.stem, lines)
+    if check:
+        from sluice_cli.check import check_file
+
+        check_file(file, run_id=run_id, class_label=job_class, tenant=tenant, as_json=json_output)
+        return
     collect = wait or out is not None or errors is not None
     submission = Submission(
         file=file,

@@ -92,3 +92,13 @@ def _levels(name: str, tenant: TenantConfig) -> Iterator[tuple[ScopeKind, str, S
         yield ScopeKind.PROJECT, f"{name}/{project}", rules, rules.weight
         for app, app_settings in rules.apps.items():
             yield ScopeKind.APP, f"{name}/{project}/{app}", app_settings, 1.0
+
+
+def kept(config: Config) -> list[str]:
+    """Kinds and tenants (`5:acme/`) whose scopes are made as they are met, and so not lifted with the rest."""
+    return [
+        f"{kind:d}:{name}/"
+        for name, tenant in config.tenants.items()
+        for kind, ones in ((ScopeKind.USER, tenant.users), (ScopeKind.KEY, tenant.keys))
+        if ones
+    ]

@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sluice_core.admission.definitions import budgets_of, definitions, scope_of
+from sluice_core.admission.definitions import budgets_of, scope_of
 from sluice_core.admission.model import Draw, ScopeDefinition, ScopeKind
 from sluice_core.admission.repository import AdmissionRepository
+from sluice_core.admission.service import align
 from sluice_core.config.model import ANY_MODEL, Config
 from sluice_core.config.scopes import Scoped
 from sluice_core.jobs.model import Facts
@@ -77,8 +78,7 @@ class Directory:
 
     async def start(self) -> None:
         """Make the ledger say what the configuration says, and read it."""
-        scopes, budgets = definitions(self._config)
-        await self._repository.define(scopes, budgets, whole=True, kept=self._kept())
+        await align(self._repository, self._config)
         for tenant, settings in self._config.tenants.items():
             for user, scoped in settings.users.items():
                 if user != _EVERY:
@@ -193,12 +193,3 @@ class Directory:
         self._limited = limited
         self._remember(limited)
         self._draws.clear()
-
-    def _kept(self) -> list[str]:
-        """Kinds and tenants whose scopes are made as they are met."""
-        return [
-            f"{kind}:{name}/"
-            for name, tenant in self._config.tenants.items()
-            for kind, ones in ((5, tenant.users), (6, tenant.keys))
-            if ones
-        ]

@@ -18,8 +18,12 @@ class Expectations:
 
     def tokens(self, tenant: str, model: str, *, body_bytes: int, most_output: int) -> int:
         """Input and output tokens that a request of this size will likely use."""
-        mean = self._means.get((tenant, model), FIRST_OUTPUT)
-        return body_bytes // BYTES_A_TOKEN + 1 + min(most_output, round(mean))
+        output = self.output_tokens(tenant, model, most_output=most_output)
+        return body_bytes // BYTES_A_TOKEN + 1 + output
+
+    def output_tokens(self, tenant: str, model: str, *, most_output: int) -> int:
+        """Tokens that an answer will likely have."""
+        return min(most_output, round(self._means.get((tenant, model), FIRST_OUTPUT)))
 
     def learn(self, tenant: str, model: str, output_tokens: int) -> None:
         """Take an answer into account."""

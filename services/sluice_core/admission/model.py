@@ -26,6 +26,16 @@ class ScopeKind(IntEnum):
         """The public name, as in `tenant:acme`."""
         return self.name.lower()
 
+    @classmethod
+    def from_label(cls, label: str) -> "ScopeKind":
+        """The kind of a public name; ValueError names those there are."""
+        found = next((kind for kind in cls if kind.label == label), None)
+        if found is None:
+            raise ValueError(
+                f"{label!r} is no kind of scope: write {', '.join(k.label for k in cls)}"
+            )
+        return found
+
     @property
     def counts_attempts(self) -> bool:
         """Whether each attempt is a request of its own; to callers a retry is the same request."""
@@ -38,6 +48,11 @@ class Meter(IntEnum):
     REQUESTS = 1
     TOKENS = 2
     TOKENS_BOUND = 3
+
+    @property
+    def label(self) -> str:
+        """The public name; what is charged at most is said to be so."""
+        return {1: "requests", 2: "tokens", 3: "tokens (bound)"}[self]
 
 
 HEADROOM: Final = (1.0, 0.95, 0.8)

@@ -67,7 +67,7 @@ def _answer(
                 continue
             if rate.meter is Meter.TOKENS_BOUND and amount > _most(rate, headroom):
                 return Reply(answer=Begin.TOO_LARGE, cause=place)
-            free = _free(scope, number, rate, amount, job_class=ask.job_class, now=now)
+            free = free_at(scope, number, rate, amount, job_class=ask.job_class, now=now)
             if free is not None:
                 latest = _later(latest, Begin.RATE_LIMITED, free, place)
     return latest
@@ -108,7 +108,7 @@ def _most(rate: Rate, headroom: float) -> float:
     return rate.limit * headroom if rate.unit is not None else rate.burst
 
 
-def _free(
+def free_at(
     scope: ScopeState, number: int, rate: Rate, amount: float, *, job_class: int, now: float
 ) -> float | None:
     """When an amount fits into a rate (epoch seconds); None: now."""

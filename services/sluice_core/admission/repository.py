@@ -1,4 +1,4 @@
-"""Statements on scopes and budgets: what the configuration says of them, and their numbers."""
+"""Statements on scopes and budgets: what the configuration says of them, their numbers, and how they stand."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,14 @@ from typing import Any
 import asyncpg
 import orjson
 
-from sluice_core.admission.model import BudgetDefinition, ScopeDefinition, ScopeKind
+from sluice_core.admission.model import (
+    BudgetDefinition,
+    Meter,
+    Rate,
+    ScopeDefinition,
+    ScopeKind,
+    ScopeState,
+)
 
 
 class AdmissionRepository:
@@ -22,17 +29,26 @@ class AdmissionRepository:
         *,
         whole: bool = False,
         kept: Sequence[str] = (),
+        actor: str | None = None,
     ) -> bool:
         """Make the ledger's rows say what these definitions say; returns whether anything changed.
 
         `whole`: whatever they do not name is lifted, but for kinds and tenants in `kept` (`5:acme/`).
+        With an `actor`, a change and its audit entry are one statement.
         """
         changed: bool = await self._pool.fetchval(
-            "select sluice.define_scopes_v1($1::text::jsonb, $2::text::jsonb, $3, $4)",
+            "with made as materialized ("
+            "   select sluice.define_scopes_v1($1::text::jsonb, $2::text::jsonb, $3, $4) as changed),"
+            " noted as ("
+            "   insert into sluice.audit (actor, action, subject)"
+            "   select $5::text, 'config.limits', 'limits and budgets' from made"
+            "    where changed and $5::text is not null)"
+            " select changed from made",
             orjson.dumps([_scope_row(scope) for scope in scopes]).decode(),
             orjson.dumps([_budget_row(budget) for budget in budgets]).decode(),
             whole,
             list(kept),
+            actor,
         )
         return changed
 
@@ -76,6 +92,74 @@ class AdmissionRepository:
         for row in rows:
             found.setdefault(row["scope"], []).append((row["id"], row["hard"]))
         return found
+
+    async def states(
+        self, only: tuple[ScopeKind, str] | None = None, *, limit: int
+    ) -> tuple[list[ScopeState], float]:
+        """Scopes that have limits or work, or one alone, as they stand; and the database's time (epoch seconds)."""
+        rows = await self._pool.fetch(
+            "select s.*, coalesce(extract(epoch from s.blocked_until), 0)::float8 as blocked,"
+            " extract(epoch from now())::float8 as now from sluice.scopes s"
+            " where case when $1::smallint is null"
+            "       then s.meters <> '{}' or s.max_in_flight is not null or s.in_flight > 0"
+            "            or s.allowed is not null or s.blocked_until > now()"
+            "       else s.kind = $1 and s.name = $2 end"
+            " order by s.kind, s.name limit $3",
+            None if only is None else only[0],
+            None if only is None else only[1],
+            limit,
+        )
+        return [_state(row) for row in rows], rows[0]["now"] if rows else 0.0
+
+    async def defined(self) -> tuple[list[ScopeDefinition], list[BudgetDefinition]]:
+        """What the ledger holds in force: scopes with limits or a weight of their own, and configured budgets."""
+        scopes = await self._pool.fetch(
+            "select * from sluice.scopes"
+            " where meters <> '{}' or max_in_flight is not null or weight <> 1 order by kind, name"
+        )
+        budgets = await self._pool.fetch(
+            "select s.kind, s.name, b.per, b.zone, b.hard, b.cap_nano, b.thresholds"
+            " from sluice.budgets b join sluice.scopes s on s.id = b.scope"
+            " where b.active and b.configured order by s.kind, s.name, b.per"
+        )
+        return [_definition(row) for row in scopes], [
+            BudgetDefinition(
+                kind=ScopeKind(row["kind"]),
+                name=row["name"],
+                per=row["per"],
+                zone=row["zone"],
+                hard=row["hard"],
+                cap_nano=row["cap_nano"],
+                thresholds=tuple(row["thresholds"]),
+            )
+            for row in budgets
+        ]
+
+
+def _definition(row: asyncpg.Record) -> ScopeDefinition:
+    names = ("meters", "limits", "bursts", "steps", "units", "zones")
+    return ScopeDefinition(
+        kind=ScopeKind(row["kind"]),
+        name=row["name"],
+        weight=row["weight"],
+        rates=tuple(
+            Rate(meter=Meter(meter), limit=limit, burst=burst, step_us=step, unit=unit, zone=zone)
+            for meter, limit, burst, step, unit, zone in zip(*(row[n] for n in names), strict=True)
+        ),
+        max_in_flight=row["max_in_flight"],
+    )
+
+
+def _state(row: asyncpg.Record) -> ScopeState:
+    return ScopeState(
+        definition=_definition(row),
+        levels=list(row["levels"]),
+        ends=list(row["ends"]),
+        in_flight=row["in_flight"],
+        allowed=row["allowed"],
+        blocked_until=row["blocked"],
+        virtual=list(row["virtual"]),
+    )
 
 
 def _scope_row(scope: ScopeDefinition) -> dict[str, Any]:
