@@ -22,9 +22,16 @@ class Permits:
 
     async def prepare(self, tenants: Iterable[str]) -> None:
         """Learn the pseudonyms of the users that policies name."""
-        for tenant in tenants:
-            for user in self._permissions.users(tenant):
-                self._users[tenant, await self._pseudonym(tenant, user)] = user
+        await self.change(self._permissions, tenants)
+
+    async def change(self, permissions: Permissions, tenants: Iterable[str]) -> None:
+        """Go by other policies."""
+        self._users = {
+            (tenant, await self._pseudonym(tenant, user)): user
+            for tenant in tenants
+            for user in permissions.users(tenant)
+        }
+        self._permissions = permissions
 
     def subject(self, facts: Facts) -> Subject | None:
         """The caller as policies know it; None where its tenant has none."""

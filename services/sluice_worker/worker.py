@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import asyncpg
 import structlog
@@ -30,6 +30,7 @@ from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
+from sluice_core.rollout.repository import RolloutRepository
 from sluice_core.settlement.waiting import not_begun, wait_for
 from sluice_platform.db import DATABASE_ERRORS
 from sluice_platform.lifecycle import TaskSet
@@ -55,6 +56,7 @@ from sluice_worker.reading import Reader
 from sluice_worker.reasons import Reasons
 from sluice_worker.refresh import Refresh
 from sluice_worker.returns import ReturnStep
+from sluice_worker.rollout import Followers, Rollout
 from sluice_worker.route import Router
 from sluice_worker.settle import SettleStep
 from sluice_worker.stream import Deltas
@@ -86,6 +88,7 @@ class Worker:
         keys: Keys,
         prices: PriceBook,
         cluster_id: str,
+        parse: Callable[[str], Config],
     ) -> None:
         intake = IntakePolicy.from_config(config, cluster_id=cluster_id)
         self._reader = Reader(intake, keys)
@@ -178,6 +181,20 @@ class Worker:
             cluster_id=cluster_id,
             denials=denials,
         )
+        self._rollout = Rollout(
+            RolloutRepository(database),
+            config,
+            Followers(
+                reader=self._reader,
+                permits=self._permits,
+                directory=self._directory,
+                router=router,
+                dispatcher=self.dispatcher,
+                crowds=self.crowds,
+            ),
+            parse=parse,
+            cluster_id=cluster_id,
+        )
         self.control = ControlStep(self.jobs, self.admit, self.claimer, self._reader)
         self.audit = SelfAudit(self.jobs, self.holdings)
 
@@ -185,6 +202,7 @@ class Worker:
         """Make the ledger say what the configuration says of limits and budgets; before anything starts."""
         await self._directory.start()
         await self._permits.prepare(self._tenants)
+        await self._rollout.start()
 
     def start(self, tasks: TaskSet) -> None:
         """Run the steps' loops."""
@@ -213,6 +231,7 @@ class Worker:
         """What a heartbeat brought: cancels of held jobs, changed keys, and what operators hold."""
         self._last_beat = time.monotonic()
         await self._keys.refresh(beat.keys_version)
+        await self._rollout.refresh(beat.config_version)
         await self._directory.refresh(beat.config_version)
         if await self._held.refresh(beat.config_version):
             self.dispatcher.stop_held()
