@@ -34,6 +34,7 @@ from sluice_worker.draw import (
     wait_s,
 )
 from sluice_worker.flight import Flight
+from sluice_worker.permits import Permits
 from sluice_worker.route import Router
 
 CAP = 100
@@ -69,6 +70,7 @@ class BeginStep:
         router: Router,
         *,
         key_of: Callable[[str], Key | None],
+        permits: Permits,
         ledgers: Ledgers,
         expectations: Expectations,
         ways: Ways,
@@ -76,6 +78,7 @@ class BeginStep:
         self._jobs = jobs
         self._router = router
         self._key_of = key_of
+        self._permits = permits
         self._ledgers = ledgers
         self._expectations = expectations
         self._ways = ways
@@ -106,11 +109,23 @@ class BeginStep:
             self._reject(flight, ErrorCode.UNKNOWN_MODEL, message)
             return
         flight.route = route
-        bound = self._router.bound(flight.job, route)
+        subject = self._permits.subject(facts)
+        if subject is not None:
+            most = self._permits.max_tokens(subject)
+            if most is not None and facts.operation != "embeddings":
+                # Asking for more was refused at intake; who names no length gets this one.
+                flight.route = route.capped(min(most, route.target.default_max_tokens or most))
+        bound = self._router.bound(flight.job, flight.route)
         if facts.max_cost_nano is not None and bound.worst_nano > facts.max_cost_nano:
             message = "the job may cost more than its max_cost_usd; name a smaller max_tokens"
             self._reject(flight, ErrorCode.BUDGET_EXCEEDED, message)
             return
+        if subject is not None:
+            decision = self._permits.refusal(subject, facts, worst_nano=bound.worst_nano)
+            if decision is not None:
+                flight.rule = str(decision.rule)
+                self._reject(flight, decision.code or ErrorCode.FORBIDDEN, decision.message)
+                return
         flight.worst_nano, flight.input_nano = bound.worst_nano, bound.input_nano
         flight.bound_tokens = bound.tokens
         flight.expected_tokens = self._expectations.tokens(

@@ -51,6 +51,12 @@ class Crowds:
         for job_class, tenant in self._topics.values():
             self._crowd(job_class, tenant)
 
+    def change(self, config: Config) -> None:
+        """Go by another configuration's bounds; the topics that are read stay those of the start."""
+        self._tenants = config.tenants
+        for (_, tenant), crowd in self._crowds.items():
+            crowd.bound = config.tenants.get(tenant, TenantConfig()).max_parked
+
     def parked(self, job_class: JobClass, tenant: str) -> None:
         """This worker parks a row."""
         crowd = self._crowd(job_class, tenant)

@@ -107,6 +107,11 @@ class Dispatcher:
         share = max(min(LEAST_ROOM, self._slots), -(-capacity // (others + 1)))
         return max(0, share - (0 if turn is None else turn.ready))
 
+    def change(self, shares: Shares) -> None:
+        """Share the slots otherwise from now on."""
+        self._shares = shares
+        self.fill()
+
     def add(self, flights: Iterable[Flight]) -> None:
         """Take flights in and start what may start."""
         stopped: list[Flight] = []

@@ -38,4 +38,4 @@ class Load:
                 if len(self._paces) > REMEMBERED:
                     self._paces.clear()
                 pace = self._paces[target.account, target.model] = Pace()
-            flight.pressure = pace.pressure(answer.provider_ms, output)
+            flight.pressure = pace.pressure(answer.provider_ms, output, now=time.monotonic())

@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 from faststream.kafka import KafkaBroker
 
-from sluice_core.config.load import load_for_pool
+from sluice_core.config.load import load_for_pool, parse_for_pool
 from sluice_core.config.model import Config
 from sluice_core.jobs.parked import ParkedRepository
 from sluice_core.keys.repository import KeyRepository
@@ -96,6 +96,7 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
             keys=keys,
             prices=prices,
             cluster_id=await cluster_id(settings),
+            parse=lambda text: parse_for_pool(text, options.pool, os.environ),
         )
         await worker.prepare()
         heart = Heart(presence, incarnation, worker.beat)

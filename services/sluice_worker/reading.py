@@ -19,6 +19,10 @@ class Reader:
         self._policy = policy
         self._keys = keys
 
+    def change(self, policy: IntakePolicy) -> None:
+        """Go by another policy."""
+        self._policy = policy
+
     async def read(self, records: Sequence[Record]) -> list[Verdict]:
         """One verdict a record, in order. Raises what the database raises."""
         verdicts: list[Verdict] = []

@@ -38,6 +38,12 @@ class Router:
         self._routes: dict[str, Route | None] = {}
         self._pools: dict[str, str] = {}
 
+    def change(self, config: Config) -> None:
+        """Go by another configuration."""
+        self._config = config
+        self._routes.clear()
+        self._pools.clear()
+
     def choose(self, job: Job, now: float) -> Route | None:
         """The target for a job; None where its model has none any more. `now` in epoch seconds."""
         name = job.facts.model or ""

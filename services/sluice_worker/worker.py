@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import asyncpg
 import structlog
@@ -30,6 +30,7 @@ from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
+from sluice_core.rollout.repository import RolloutRepository
 from sluice_core.settlement.waiting import not_begun, wait_for
 from sluice_platform.db import DATABASE_ERRORS
 from sluice_platform.lifecycle import TaskSet
@@ -50,10 +51,12 @@ from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
 from sluice_worker.load import Load
 from sluice_worker.names import Names
+from sluice_worker.permits import Permits
 from sluice_worker.reading import Reader
 from sluice_worker.reasons import Reasons
 from sluice_worker.refresh import Refresh
 from sluice_worker.returns import ReturnStep
+from sluice_worker.rollout import Followers, Rollout
 from sluice_worker.route import Router
 from sluice_worker.settle import SettleStep
 from sluice_worker.stream import Deltas
@@ -63,6 +66,8 @@ MAX_UNCONFIRMED = 20_000
 PACE_S = 0.1
 
 _log = structlog.stdlib.get_logger(__name__)
+_FREED_BY_ANY_END = frozenset({ErrorCode.CONCURRENCY_EXCEEDED, ErrorCode.BUDGET_BUSY})
+"""Waits that end when another call does: then they need not wait for the time they were told."""
 
 
 class Worker:
@@ -83,13 +88,16 @@ class Worker:
         keys: Keys,
         prices: PriceBook,
         cluster_id: str,
+        parse: Callable[[str], Config],
     ) -> None:
-        self._reader = Reader(IntakePolicy.from_config(config, cluster_id=cluster_id), keys)
+        intake = IntakePolicy.from_config(config, cluster_id=cluster_id)
+        self._reader = Reader(intake, keys)
         self._keys = keys
         self._pool = pool
         self.stopping = False
         self._lease_s = config.worker.owned_lease
         self._last_beat = time.monotonic()
+        self._crowded: dict[int, None] = {}
         self.holdings = Holdings()
         self.publisher = publisher
         denials = DenialRepository(database)
@@ -101,6 +109,8 @@ class Worker:
         self._reasons = Reasons(parked)
         router = Router(config, prices, pool=pool)
         remembered, expectations = Names(names), Expectations()
+        self._permits = Permits(intake.permissions, remembered.pseudonym)
+        self._tenants = tuple(config.tenants)
         self._directory = Directory(AdmissionRepository(database), config, remembered.pseudonym)
         self.settle = SettleStep(self.jobs, outbox, publisher, origin, released=self._released)
         self.calls = CallStep(
@@ -115,6 +125,7 @@ class Worker:
             self.jobs,
             router,
             key_of=keys.get,
+            permits=self._permits,
             ledgers=self._directory,
             expectations=expectations,
             ways=Ways(
@@ -170,12 +181,28 @@ class Worker:
             cluster_id=cluster_id,
             denials=denials,
         )
+        self._rollout = Rollout(
+            RolloutRepository(database),
+            config,
+            Followers(
+                reader=self._reader,
+                permits=self._permits,
+                directory=self._directory,
+                router=router,
+                dispatcher=self.dispatcher,
+                crowds=self.crowds,
+            ),
+            parse=parse,
+            cluster_id=cluster_id,
+        )
         self.control = ControlStep(self.jobs, self.admit, self.claimer, self._reader)
         self.audit = SelfAudit(self.jobs, self.holdings)
 
     async def prepare(self) -> None:
         """Make the ledger say what the configuration says of limits and budgets; before anything starts."""
         await self._directory.start()
+        await self._permits.prepare(self._tenants)
+        await self._rollout.start()
 
     def start(self, tasks: TaskSet) -> None:
         """Run the steps' loops."""
@@ -204,6 +231,7 @@ class Worker:
         """What a heartbeat brought: cancels of held jobs, changed keys, and what operators hold."""
         self._last_beat = time.monotonic()
         await self._keys.refresh(beat.keys_version)
+        await self._rollout.refresh(beat.config_version)
         await self._directory.refresh(beat.config_version)
         if await self._held.refresh(beat.config_version):
             self.dispatcher.stop_held()
@@ -294,6 +322,8 @@ class Worker:
         # Its lane is blocked before its slot is free: else the next of the lane would take it.
         self.dispatcher.put_back(flight, until=until, whole_lane=whole_lane)
         self.dispatcher.finished(flight)
+        if whole_lane and flight.waits_for is not None and flight.waits_for[0] in _FREED_BY_ANY_END:
+            self._crowded[flight.job.lane] = None
 
     def _gone(self, flight: Flight) -> None:
         self.dispatcher.finished(flight)
@@ -324,7 +354,12 @@ class Worker:
         self.dispatcher.finished(flight)
 
     def _released(self, flight: Flight) -> None:
+        """What a flight had drawn is free again: of the lanes that wait for such, one asks at once."""
         self.holdings.remove(flight)
+        if self._crowded:
+            lane = next(iter(self._crowded))
+            del self._crowded[lane]
+            self.dispatcher.unblock(lane)
 
     async def _pace(self) -> None:
         """Hold dispatch back while events or settlements pile up, ease bulk off, end what waits past its time."""

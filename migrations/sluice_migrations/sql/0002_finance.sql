@@ -19,9 +19,13 @@ create view finance.budgets as
      select q.starts_at, q.ends_at, coalesce(b.own_cap_nano, b.cap_nano) + q.topup_nano as cap_nano, q.spent_nano, q.held_nano, q.reserved_nano
        from sluice.budget_periods q where q.budget = b.id
      union all
-     select sluice.period_start_v1(b.per, b.zone, now()), sluice.period_end_v1(b.per, b.zone, now()), coalesce(b.own_cap_nano, b.cap_nano), 0, 0, 0
-      where b.active and not exists (
-        select from sluice.budget_periods q where q.budget = b.id and q.starts_at = sluice.period_start_v1(b.per, b.zone, now()))) p;
+     select c.starts_at, c.ends_at, coalesce(b.own_cap_nano, b.cap_nano), 0, 0, 0 from (
+       -- As sluice.period_start_v1 and period_end_v1 say, which a reader may not call.
+       select case when b.per = 'total' then timestamptz 'epoch' else date_trunc(b.per, now() at time zone b.zone) at time zone b.zone end as starts_at,
+              case when b.per = 'total' then timestamptz 'infinity'
+                   else (date_trunc(b.per, now() at time zone b.zone)
+                         + case when b.per = 'quarter' then interval '3 months' else ('1 ' || b.per)::interval end) at time zone b.zone end as ends_at) c
+      where b.active and not exists (select from sluice.budget_periods q where q.budget = b.id and q.starts_at = c.starts_at)) p;
 
 comment on view finance.budgets is 'Budgets by period: what may be spent, was spent, and is set aside. US dollars.';
 comment on column finance.budgets.scope is 'Whose budget it is, such as tenant:acme, project:acme/search or run:acme/nightly';

@@ -10,6 +10,7 @@ create function sluice.give_back_v2(p_ended sluice.ended_v2[]) returns void lang
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
   headroom constant float8[] := '{1, 0.95, 0.8}';
+  least_bearable constant float8 := 10;
   v_now timestamptz; now_us float8;
   r record; v_levels float8[]; v_virtual float8[]; v_allowed float8; v_cut timestamptz;
   v_dues float8[]; due float8; own float8; x float8; y float8; step float8;
@@ -57,7 +58,7 @@ begin
     if r.kind = 8 then
       if r.cut is not null then
         if v_cut is null or v_cut < v_now - interval '1 second' then  -- a whole batch of refusals is one sign
-          v_allowed := greatest(1, least(coalesce(v_allowed, r.in_flight), r.in_flight) * r.cut); v_cut := v_now;
+          v_allowed := greatest(least_bearable, least(coalesce(v_allowed, r.in_flight), r.in_flight) * r.cut); v_cut := v_now;
         end if;
       elsif v_allowed is not null then
         v_allowed := v_allowed + r.well / v_allowed;

@@ -79,10 +79,18 @@ class Directory:
     async def start(self) -> None:
         """Make the ledger say what the configuration says, and read it."""
         await align(self._repository, self._config)
-        for tenant, settings in self._config.tenants.items():
-            for user, scoped in settings.users.items():
-                if user != _EVERY:
-                    self._users[tenant, await self._pseudonym(tenant, user)] = scoped
+        self._users = await self._users_of(self._config)
+        await self._load()
+
+    async def change(self, config: Config) -> None:
+        """Go by another configuration, which the ledger's rows say already; users and keys are met anew."""
+        self._users = await self._users_of(config)
+        self._config = config
+        self._numbers = {
+            name: number
+            for name, number in self._numbers.items()
+            if name[0] not in (ScopeKind.USER, ScopeKind.KEY)
+        }
         await self._load()
 
     async def refresh(self, version: int) -> None:
@@ -108,6 +116,15 @@ class Directory:
         if number < 0:
             number = self._budget_scopes.get(-number, 0)
         return self._names.get(number)
+
+    async def _users_of(self, config: Config) -> dict[tuple[str, str], Scoped]:
+        """Users that have an entry of their own, by tenant and pseudonym."""
+        return {
+            (tenant, await self._pseudonym(tenant, user)): scoped
+            for tenant, settings in config.tenants.items()
+            for user, scoped in settings.users.items()
+            if user != _EVERY
+        }
 
     def _draw(self, place: Place) -> Draw:
         scopes = tuple(self._numbers[name] for name in self._scopes(place))

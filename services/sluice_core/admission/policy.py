@@ -25,6 +25,10 @@ RECHECK_S = 0.05
 """When to ask again where nobody can say when a slot, or others' money, becomes free."""
 
 
+LEAST_BEARABLE = 10.0
+"""No account is taken to bear less at once: with one or two slots a single call that hangs would stop it."""
+
+
 def admit(
     asks: Sequence[Ask],
     scopes: Sequence[ScopeState],
@@ -207,7 +211,7 @@ def bearable(
     cuts = [pressure for pressure in pressures if pressure < 1]
     if cuts:
         reached = in_flight if allowed is None else min(allowed, in_flight)
-        return max(1.0, reached * min(cuts))
+        return max(LEAST_BEARABLE, reached * min(cuts))
     if allowed is None:
         return None
     grown = allowed + len(pressures) / allowed

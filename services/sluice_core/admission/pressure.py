@@ -1,16 +1,20 @@
 """Pure: what an answer says of the load that its account bears."""
 
+import math
 from typing import Final
 
-THROTTLED: Final = frozenset({429, 503, 529})
-"""Statuses by which a provider says that it has too much to do."""
+THROTTLED: Final = frozenset({429, 529})
+"""Statuses by which a provider says that an account asks too much. A 503 speaks of one request alone."""
 CUT_THROTTLED: Final = 0.7
 CUT_SLOW: Final = 0.9
 SLOW_FACTOR: Final = 3.0
 """How many times its usual time an account's answers must take on average to count as too slow."""
 COOL_S: Final = 1.0
 """Pause after a 429 or 529 that names none."""
-_FAST, _USUAL = 0.1, 0.005
+_RECENT = 0.1
+"""Of the newest answer in the recent mean."""
+USUAL_S: Final = 60.0
+"""How fast the usual time follows: what lasts longer is the new usual, and cuts no further."""
 _FEW = 50
 """Answers before the usual time is taken as known."""
 
@@ -18,23 +22,25 @@ _FEW = 50
 class Pace:
     """The usual and the recent time of an account's answers, in milliseconds a token where tokens are known."""
 
-    __slots__ = ("_recent", "_seen", "_usual")
+    __slots__ = ("_at", "_recent", "_seen", "_usual")
 
     def __init__(self) -> None:
-        self._recent = self._usual = 0.0
+        self._recent = self._usual = self._at = 0.0
         self._seen = 0
 
-    def pressure(self, provider_ms: int, output_tokens: int) -> float:
-        """1 for an answer in good time, CUT_SLOW where the recent ones take far longer than usual."""
+    def pressure(self, provider_ms: int, output_tokens: int, *, now: float) -> float:
+        """1 for an answer in good time, CUT_SLOW where the recent ones take far longer than usual.
+
+        `now` in seconds of any clock that does not go back.
+        """
         pace = provider_ms / (output_tokens + 50)
         self._seen += 1
         if self._seen == 1:
             self._recent = self._usual = pace
-        self._recent += _FAST * (pace - self._recent)
-        # The usual time is learnt from answers in the usual range: a slow hour is no new standard.
-        weight = 1 / self._seen if self._seen < _FEW else _USUAL
-        if self._seen < _FEW or self._recent < SLOW_FACTOR * self._usual:
-            self._usual += weight * (pace - self._usual)
+        weight = 1 / self._seen if self._seen < _FEW else 1 - math.exp((self._at - now) / USUAL_S)
+        self._at = now
+        self._recent += _RECENT * (pace - self._recent)
+        self._usual += weight * (pace - self._usual)
         slow = self._seen >= _FEW and self._recent > SLOW_FACTOR * self._usual
         return CUT_SLOW if slow else 1.0
 
@@ -47,6 +53,6 @@ def cool_until(
     if status in THROTTLED:
         if retry_after_s is not None:
             pauses.append(retry_after_s)
-        elif status != 503 and not pauses:
+        elif not pauses:
             pauses.append(COOL_S)
     return now + max(pauses) if pauses else None

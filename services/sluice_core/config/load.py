@@ -64,10 +64,17 @@ def load_for_pool(path: pathlib.Path | str, pool: str, environ: Mapping[str, str
 
     Raises ConfigError, also where a key of this pool is not in `environ`.
     """
-    config = load_config(path, OwnPool(environ))
+    return parse_for_pool(_read(path), pool, environ, source=str(path))
+
+
+def parse_for_pool(
+    text: str, pool: str, environ: Mapping[str, str], *, source: str = DEFAULT_SOURCE
+) -> Config:
+    """Read a text as `load_for_pool` reads a file."""
+    config = parse_config(text, OwnPool(environ), source=source)
     own = [account for account in config.providers.values() if account.pool == pool]
     if any(a.api_key is not None and a.api_key.get_secret_value() == WITHHELD for a in own):
-        return load_config(path, environ)  # raises, with the lines
+        return parse_config(text, environ, source=source)  # raises, with the lines
     providers = {
         name: account if account.pool == pool else account.model_copy(update={"api_key": None})
         for name, account in config.providers.items()
@@ -80,13 +87,16 @@ def load_config(path: pathlib.Path | str, environ: Mapping[str, str] | None = No
 
     Raises ConfigError with every problem found.
     """
+    return parse_config(_read(path), os.environ if environ is None else environ, source=str(path))
+
+
+def _read(path: pathlib.Path | str) -> str:
     try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
+        return pathlib.Path(path).read_text(encoding="utf-8")
     except OSError as exc:
         raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from exc
     except UnicodeDecodeError as exc:
         raise ConfigError([f"{path}: is not UTF-8"]) from exc
-    return parse_config(text, os.environ if environ is None else environ, source=str(path))
 
 
 def parse_config(text: str, environ: Mapping[str, str], *, source: str = DEFAULT_SOURCE) -> Config:

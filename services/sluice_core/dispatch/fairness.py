@@ -53,6 +53,15 @@ class VirtualTimes:
         self._classes = {job_class: Turns() for job_class in JobClass}
         self._paths: dict[tuple[JobClass, str, str], _Path] = {}
 
+    def change(self, weights: Weights) -> None:
+        """Go by other weights from now on; what was charged stays."""
+        self._weights = weights
+        for turns in self._classes.values():
+            for turn in turns:
+                turn.weight = weights.tenants.get(turn.name, 1.0)
+                for below in turn.below or ():
+                    below.weight = weights.projects.get((turn.name, below.name), 1.0)
+
     def tenants(self, job_class: JobClass) -> Turns:
         """The tenants of a class."""
         return self._classes[job_class]

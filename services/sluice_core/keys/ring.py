@@ -1,5 +1,6 @@
 """The keys as this process knows them, at most one heartbeat old, and when they were last used here."""
 
+import asyncio
 from collections.abc import Sequence
 
 from sluice_core.keys.model import Key
@@ -15,6 +16,7 @@ class Keys:
         self._keys: dict[str, Key] = {}
         self._version = 0
         self._used: dict[str, float] = {}
+        self._reading = asyncio.Lock()
 
     def get(self, key_id: str, /) -> Key | None:
         """Find a key; revoked and expired ones are found too."""
@@ -42,5 +44,6 @@ class Keys:
             self._version = version
 
     async def reload(self) -> None:
-        """Read the keys now."""
-        self._keys = await self._repository.all(self._master_keys)
+        """Read the keys now; one reading at a time, so that an older one never replaces a newer."""
+        async with self._reading:
+            self._keys = await self._repository.all(self._master_keys)

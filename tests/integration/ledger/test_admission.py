@@ -71,7 +71,7 @@ SCOPES = st.lists(
             "count": st.integers(0, 25),
             "most": st.none() | st.integers(1, 6),
             "in_flight": st.integers(0, 5),
-            "allowed": st.none() | st.sampled_from([1.0, 2.5, 7.0]),
+            "allowed": st.none() | st.sampled_from([1.0, 2.5, 7.0, 25.0]),
             "blocked": st.sampled_from([0.0, 0.0, 0.0, 900.0]),
             "weight": st.sampled_from([1.0, 2.0]),
         }

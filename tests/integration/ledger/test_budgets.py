@@ -195,7 +195,7 @@ async def test_each_threshold_alerts_once_and_is_resolved_by_more_money(
     await acme.service.set_cap(TENANT, per="day", usd=Decimal("0.0000015"), reason="more")
     assert await budgets.watch() == 0
     assert await budgets.tell(10, owner=1, topic="llm.alerts.v1", source=source) == 2
-    rows = await ledger.pool.fetch("select value from sluice.outbox order by id")
+    rows = await ledger.pool.fetch("select value from sluice.outbox where kind = 4 order by id")
     said = [json.loads(row["value"]) for row in rows]
     assert [(s["state"], s["details"]["threshold_percent"]) for s in said] == [
         ("raised", 50), ("raised", 80), ("raised", 100), ("resolved", 80), ("resolved", 100),

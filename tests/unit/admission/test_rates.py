@@ -200,7 +200,7 @@ def test_an_account_bears_less_after_refusals_and_slowly_more_again() -> None:
     cut = bearable(None, in_flight=40, most=64, pressures=[1.0, 0.7, 1.0])
     assert cut == 28
     assert bearable(cut, in_flight=28, most=64, pressures=[0.7]) == pytest.approx(19.6)
-    assert bearable(1.0, in_flight=1, most=64, pressures=[0.7]) == 1
+    assert bearable(10.0, in_flight=1, most=64, pressures=[0.7]) == 10
     grown = cut
     for _ in range(28):
         grown = bearable(grown, in_flight=28, most=64, pressures=[1.0])

@@ -46,7 +46,7 @@ def test_bounds_hold_and_every_tenant_with_room_is_asked(
     if not room:
         assert not plan
         return
-    assert len(plan) == min(lanes, len(candidates))
+    assert bool(plan) is bool(candidates)
     for lane, most in plan.items():
         assert 1 <= most <= min(room, by_lane[lane].most or room)
     tenants = {c.tenant for c in candidates}

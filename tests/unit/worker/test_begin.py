@@ -16,12 +16,14 @@ from sluice_core.jobs.model import State
 from sluice_core.jobs.policy import Begin
 from sluice_core.jobs.writes import Begun, Intent
 from sluice_core.keys.model import Key
+from sluice_core.policies.policy import Permissions
 from sluice_core.pricing.book import PriceBook
 from sluice_core.pricing.bounds import DEFAULT_MAX_OUTPUT
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.begin import BeginStep, Ways
 from sluice_worker.flight import Flight
+from sluice_worker.permits import Permits
 from sluice_worker.route import Router
 
 CONFIG = parse_config(
@@ -30,10 +32,22 @@ providers:
   mock: {kind: openai, base_url: "http://mock/v1", provider: openai}
 models:
   fast: {targets: [{account: mock, model: gpt-4o-mini}], prices: {input: "1", output: "2"}}
+tenants:
+  acme: {}
+  strict:
+    policy: {models: {deny: [fast]}}
+    users: {anna: {policy: {models: {allow: [fast]}, max_tokens: 50, max_cost_usd: "0.001"}}}
 """,
     {},
 )
 PRICES = PriceBook()
+
+
+async def _pseudonym(_tenant: str, user: str) -> str:
+    return f"u_{user}"
+
+
+PERMITS = Permits(Permissions.from_config(CONFIG), _pseudonym)
 
 
 @dataclass
@@ -71,6 +85,7 @@ class Stage:
             self.ledger,  # type: ignore[arg-type]
             Router(CONFIG, PRICES, pool="default"),
             key_of=lambda _name: self.key,
+            permits=PERMITS,
             ledgers=self.ledgers,
             expectations=Expectations(),
             ways=Ways(
@@ -366,3 +381,25 @@ async def test_under_a_hard_budget_a_cost_without_a_bound_is_refused_and_an_answ
     await stage.through([free])
     assert free.route is not None
     assert free.route.target.default_max_tokens is None
+
+
+async def test_policies_are_asked_again_before_the_call() -> None:
+    await PERMITS.prepare(["acme", "strict"])
+    stage = Stage(MemoryLedger())
+    flights = stage.owned(3)
+    for each, user in zip(flights, (None, "u_anna", "u_anna"), strict=True):
+        facts = replace(each.job.facts, tenant="strict", user_id=user)
+        each.job = replace(each.job, facts=facts)
+    nobody, anna, dear = flights
+    dear.job = replace(dear.job, body=b'{"messages":["' + b"x" * 2_000 + b'"]}')
+    await stage.through(flights)
+    assert stage.refused == [
+        (nobody, State.REJECTED, ErrorCode.FORBIDDEN),
+        (dear, State.REJECTED, ErrorCode.FORBIDDEN),
+    ]
+    assert nobody.rule is not None
+    assert "deny" in nobody.rule
+    assert "deny" not in stage.messages[0]
+    assert [f for f, _ in stage.called] == [anna]
+    assert anna.route is not None
+    assert anna.route.target.default_max_tokens == 50
