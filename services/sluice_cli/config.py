@@ -104,8 +104,9 @@ def plan(file: File = None, json_output: Json = False) -> None:
 def apply(file: File = None, json_output: Json = False) -> None:
     """Check a configuration, create its topics, store it as the next version and tell every process.
 
-    Its limits and budgets count at once, for workers that run too (those of users and keys once a worker
-    that starts meets them). What an operator set with `sluice budgets set` stays until `budgets reset`.
+    Its limits and budgets count at once, for all workers; what an operator set with `sluice budgets set` stays
+    until `sluice budgets reset`. Workers that run follow the rest, but for cell, kafka, intake, limits, retention
+    and worker: those they read when they start.
 
     Example: `sluice config apply sluice.yaml`
     """

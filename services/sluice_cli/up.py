@@ -52,10 +52,10 @@ QUERIES = (
         ("select tenant, count(*), sum(held_usd) from finance.unresolved group by 1;"),
     ),
     (
-        "the dearest single calls",
+        "budgets: what is left, and where it will end",
         (
-            "select started_at, project, provider_model, input_tokens, output_tokens, cost_usd"
-            " from finance.usage order by cost_usd desc limit 10;"
+            "select scope, period, cap, spent, remaining, forecast from finance.budgets"
+            " where active and coalesce(ends_at, 'infinity') > now() order by scope;"
         ),
     ),
 )
