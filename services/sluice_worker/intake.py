@@ -187,10 +187,12 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.sleep(0.05)
             self._regulate()
 
-    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+    # Coroutines: FastStream calls plain functions in a thread, where a pause fails halfway and ends the consumer.
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Nothing to wait for: the ledger makes a rebalance harmless."""
 
-    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """A rebalance clears pauses; they are put back."""
         if self._consumer is None:
             return
