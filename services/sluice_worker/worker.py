@@ -123,6 +123,7 @@ class Worker:
                 lost=self._lost,
                 waits=self._waits,
                 deferred=self._gone,
+                answered_in=self._answered_in,
             ),
         )
         self.dispatcher = Dispatcher(
@@ -294,6 +295,9 @@ class Worker:
         # Its lane is blocked before its slot is free: else the next of the lane would take it.
         self.dispatcher.put_back(flight, until=until, whole_lane=whole_lane)
         self.dispatcher.finished(flight)
+
+    def _answered_in(self, seconds: float) -> None:
+        self.dispatcher.answered_in(seconds)
 
     def _gone(self, flight: Flight) -> None:
         self.dispatcher.finished(flight)
