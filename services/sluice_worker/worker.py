@@ -134,6 +134,7 @@ class Worker:
                 lost=self._lost,
                 waits=self._waits,
                 deferred=self._gone,
+                answered_in=self._answered_in,
             ),
         )
         self.dispatcher = Dispatcher(
@@ -324,6 +325,9 @@ class Worker:
         self.dispatcher.finished(flight)
         if whole_lane and flight.waits_for is not None and flight.waits_for[0] in _FREED_BY_ANY_END:
             self._crowded[flight.job.lane] = None
+
+    def _answered_in(self, seconds: float) -> None:
+        self.dispatcher.answered_in(seconds)
 
     def _gone(self, flight: Flight) -> None:
         self.dispatcher.finished(flight)
