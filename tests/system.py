@@ -189,7 +189,7 @@ class System:
     async def _start(self) -> None:
         await self.start_mock()
         changes = self._config(self.mock.url) if callable(self._config) else self._config
-        document = merged(configuration(self.mock.url, self.topics.prefix), changes)
+        document = self.document = merged(configuration(self.mock.url, self.topics.prefix), changes)
         self.config_path = self.directory / "sluice.yaml"
         self.config_path.write_text(yaml.safe_dump(document, sort_keys=False))
         await self._create_topics(document)

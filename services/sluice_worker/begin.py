@@ -51,7 +51,7 @@ class Ways:
 
     `called`: the attempt is durable. `refused`: it ends here. `lost`: it is this worker's no longer.
     `waits`: not now; until then (epoch seconds), with its whole lane or alone. `deferred`: given back to the
-    ledger until there is money.
+    ledger until there is money. `answered_in`: how many seconds a batch took.
     """
 
     called: Callable[[Flight, Begun], None]
@@ -59,6 +59,7 @@ class Ways:
     lost: Callable[[Flight], None]
     waits: Callable[[Flight, float, bool], None]
     deferred: Callable[[Flight], None]
+    answered_in: Callable[[float], None] = lambda _: None
 
 
 class BeginStep:
@@ -143,7 +144,9 @@ class BeginStep:
         flights, intents = await self._intents(batch)
         if not flights:
             return
+        asked = time.monotonic()
         answers = await self._begin(flights, intents)
+        self._ways.answered_in(time.monotonic() - asked)
         crash_point("after_begin")
         deferred: list[tuple[Flight, Begun]] = []
         for flight, begun in zip(flights, answers, strict=True):

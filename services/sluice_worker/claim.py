@@ -23,6 +23,8 @@ from sluice_worker.lanes import HEAD, Cursor, Lanes
 IDLE_S = 0.1
 """Pause between claims that found nothing."""
 BULK_BATCH = 500
+SOON_S = 0.5
+"""A lane that waits for a limit is claimed from when it may go on within this, so that it always has somebody to ask."""
 REWIND_S = 1.0
 """A lane is looked at from its head again after this long, since rows may have been parked behind its
 cursor; longer where looking was slow."""
@@ -136,7 +138,8 @@ class Claimer:
         candidates = []
         for cursor in cursors.values():
             lane = cursor.lane
-            if cursor.exhausted_until > now or self._dispatcher.blocked(job_class, lane.id):
+            waits_s = self._dispatcher.blocked_for(job_class, lane.id)
+            if cursor.exhausted_until > now or waits_s > SOON_S:
                 continue
             room = rooms.get(lane.tenant)
             if room is None:

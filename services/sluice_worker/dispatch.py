@@ -1,9 +1,11 @@
 """The step that decides which held job starts next: class shares, then tenants' and projects' turns, then deadlines."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from sluice_core.dispatch.asks import Asks
 from sluice_core.dispatch.fairness import VirtualTimes
 from sluice_core.dispatch.policy import Shares, bulk_share, next_class
 from sluice_core.dispatch.queue import FairQueue
@@ -20,6 +22,11 @@ LEAST_ROOM: Final = 8
 """Jobs of a class that any tenant may hold here, however many tenants wait."""
 OUTPUT_TOKENS: Final = 256
 """What an answer is taken to have where nobody has said better."""
+ASK_GAP_S: Final = 0.005
+"""Between two questions of a lane that is refused: a fast limit lets several through by then."""
+MOST_LEAD_S: Final = 0.1
+LEAD_WEIGHT: Final = 0.1
+"""Of the newest answer in how long answers take."""
 
 Held = Callable[[Job], bool]
 """Whether an operator has stopped a job: its tenant, class, model, account or run."""
@@ -63,11 +70,13 @@ class Dispatcher:
             c: FairQueue(c, self.times) for c in JobClass
         }
         self._windows = Windows()
+        self._asks = Asks()
         self._running = dict.fromkeys(JobClass, 0)
         self._arrivals = 0
         self._bytes = 0
         self._bulk = 1.0
         self._filling = False
+        self._lead_s = 0.0
         self._alarm: tuple[float, Timer] | None = None
         self.held_back = False
 
@@ -84,10 +93,20 @@ class Dispatcher:
         """Whether a lane waits for a limit."""
         return self._queues[job_class].blocked(lane)
 
+    def blocked_for(self, job_class: JobClass, lane: int) -> float:
+        """Seconds that a lane still waits for a limit, as far as is known."""
+        return self._queues[job_class].blocked_until(lane) - self._clock()
+
     def most(self, job_class: JobClass, lane: int) -> int | None:
-        """How many more flights of a lane are worth holding, whatever room there is; None: no bound of its own."""
+        """How many more flights of a lane are worth holding, whatever room there is; None: no bound of its own.
+
+        Nothing until a quarter of its window is free: else every call that begins would bring a claim.
+        """
         size = self._windows.size(lane)
-        return None if size is None else max(0, size - self._queues[job_class].held(lane))
+        if size is None:
+            return None
+        free = size - self._queues[job_class].held(lane)
+        return free if free * 4 >= size else 0
 
     def room(self, job_class: JobClass, tenant: str | None = None, *, at_least: int = 0) -> int:
         """How many more flights of a class, or of one of its tenants, are worth holding.
@@ -131,27 +150,39 @@ class Dispatcher:
         With `whole_lane` its lane is passed over until then, and what the lane holds beyond its window goes
         back to the ledger. Its slot is given back by `finished`, before or after.
         """
+        until = max(until - self._lead_s, self._clock() + ASK_GAP_S - 2 * self._lead_s)
+        job_class, lane = flight.job.facts.job_class, flight.job.lane
+        queue = self._queues[job_class]
+        stopped = self._stopped(flight)
+        blocks = whole_lane and not flight.cancelled and not stopped
+        if blocks:
+            self._asks.refused(lane)
+            queue.block(lane, until)
+        self._answered(flight, until=until if blocks else 0.0)
         self.forget(flight)
         if flight.cancelled:
             self._expire(flight)
             return
-        if self._stopped(flight):
+        if stopped:
             self._return([flight])
             return
-        job_class, lane = flight.job.facts.job_class, flight.job.lane
-        queue = self._queues[job_class]
         flight.not_before = 0.0 if whole_lane else until
-        if whole_lane:
-            queue.block(lane, until)
-            if self._tell_blocked is not None and flight.waits_for is not None:
-                self._tell_blocked(lane, flight.waits_for[0], until)
+        if whole_lane and self._tell_blocked is not None and flight.waits_for is not None:
+            self._tell_blocked(lane, flight.waits_for[0], until)
         self._enter(flight)
         if whole_lane and self._give_back is not None:
             keep = self._windows.refused(lane, self._clock())
-            surplus = queue.surplus(lane, keep)
-            self._bytes -= sum(one.size for one in surplus)
-            self._return(surplus)
+            if queue.held(lane) > 2 * keep:  # a little more is sooner begun than given back
+                surplus = queue.surplus(lane, keep)
+                self._bytes -= sum(one.size for one in surplus)
+                self._return(surplus)
         self._set_alarm()
+
+    def answered_in(self, seconds: float) -> None:
+        """A batch of begins was answered after so long. What is decided in the middle of it was asked that much
+        before: so who waits for a moment asks ahead of it."""
+        lead = min(MOST_LEAD_S, seconds / 2)
+        self._lead_s += LEAD_WEIGHT * (lead - self._lead_s)
 
     def unblock(self, lane: int) -> None:
         """A lane need not wait any longer."""
@@ -176,6 +207,8 @@ class Dispatcher:
         flight.waits_for = None
         flight.retry_after_s = None
         self._windows.begun(flight.job.lane, self._clock())
+        if self._answered(flight, begun=True):
+            self.fill()
 
     def forget(self, flight: Flight) -> None:
         """A flight that was picked did not begin: it costs nothing. Once more does nothing."""
@@ -187,6 +220,7 @@ class Dispatcher:
     def finished(self, flight: Flight) -> None:
         """Give a slot back."""
         self._running[flight.job.facts.job_class] -= 1
+        self._answered(flight)
         self.forget(flight)
         self.fill()
 
@@ -225,6 +259,9 @@ class Dispatcher:
                 continue
             self._running[job_class] += 1
             self._charge(flight)
+            flight.asks, last = self._asks.ask(flight.job.lane)
+            if last:
+                self._queues[job_class].block(flight.job.lane, math.inf)
             self._start(flight)
 
     def feel(self, lag_s: float) -> None:
@@ -270,6 +307,23 @@ class Dispatcher:
             arrival=flight.arrival,
             not_before=flight.not_before,
         )
+
+    def _answered(self, flight: Flight, *, begun: bool = False, until: float = 0.0) -> bool:
+        """A flight that asked has its answer; once its lane has all, it goes on. Whether it may at once."""
+        if not flight.asks:
+            return False
+        flight.asks = False
+        lane = flight.job.lane
+        again = self._asks.answered(lane, begun=begun, until=until)
+        if again is None:
+            return False
+        queue = self._queues[flight.job.facts.job_class]
+        queue.unblock(lane)
+        if again <= self._clock():
+            return True
+        queue.block(lane, again)
+        self._set_alarm()
+        return False
 
     def _charge(self, flight: Flight) -> None:
         facts = flight.job.facts

@@ -32,7 +32,6 @@ from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
 from sluice_core.rollout.repository import RolloutRepository
 from sluice_core.settlement.waiting import not_begun, wait_for
-from sluice_platform.db import DATABASE_ERRORS
 from sluice_platform.lifecycle import TaskSet
 from sluice_providers.http import Transport
 from sluice_schemas.classes import JobClass
@@ -47,11 +46,14 @@ from sluice_worker.control import ControlStep
 from sluice_worker.crowds import Crowds
 from sluice_worker.denials import DenialLog
 from sluice_worker.dispatch import Dispatcher
+from sluice_worker.drain import drain
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
 from sluice_worker.load import Load
 from sluice_worker.names import Names
+from sluice_worker.pace import keep_pace
 from sluice_worker.permits import Permits
+from sluice_worker.readiness import Readiness
 from sluice_worker.reading import Reader
 from sluice_worker.reasons import Reasons
 from sluice_worker.refresh import Refresh
@@ -60,10 +62,6 @@ from sluice_worker.rollout import Followers, Rollout
 from sluice_worker.route import Router
 from sluice_worker.settle import SettleStep
 from sluice_worker.stream import Deltas
-
-MAX_UNCONFIRMED = 20_000
-"""Events with the broker above which no job starts; the sweeper has the rest."""
-PACE_S = 0.1
 
 _log = structlog.stdlib.get_logger(__name__)
 _FREED_BY_ANY_END = frozenset({ErrorCode.CONCURRENCY_EXCEEDED, ErrorCode.BUDGET_BUSY})
@@ -93,10 +91,6 @@ class Worker:
         intake = IntakePolicy.from_config(config, cluster_id=cluster_id)
         self._reader = Reader(intake, keys)
         self._keys = keys
-        self._pool = pool
-        self.stopping = False
-        self._lease_s = config.worker.owned_lease
-        self._last_beat = time.monotonic()
         self._crowded: dict[int, None] = {}
         self.holdings = Holdings()
         self.publisher = publisher
@@ -105,6 +99,7 @@ class Worker:
         self.jobs = JobRepository(database, incarnation)
         names, parked = NameRepository(database), ParkedRepository(database)
         self._held = HeldNow(HoldRepository(database), first_account(config, pool))
+        self._readiness = Readiness(self._held, pool=pool, lease_s=config.worker.owned_lease)
         self.crowds = Crowds(parked, config)
         self._reasons = Reasons(parked)
         router = Router(config, prices, pool=pool)
@@ -134,13 +129,14 @@ class Worker:
                 lost=self._lost,
                 waits=self._waits,
                 deferred=self._gone,
+                answered_in=self._answered_in,
             ),
         )
         self.dispatcher = Dispatcher(
             slots=config.worker.concurrency,
             start=self.begin.add,
             expire=self._expired,
-            may_start=self._trusted,
+            may_start=self._readiness.trusted,
             shares=Shares.from_config(config.dispatch),
             times=VirtualTimes(Weights.from_config(config)),
             give_back=self._return,
@@ -218,7 +214,7 @@ class Worker:
             ("reasons", self._reasons.run()),
             ("audit", self.audit.run()),
             ("denials", self.denials.run()),
-            ("pace", self._pace()),
+            ("pace", keep_pace(self.dispatcher, self.publisher, self.settle, self._readiness)),
         ):
             tasks.start(name, loop)
 
@@ -229,7 +225,7 @@ class Worker:
 
     async def beat(self, beat: Beat) -> None:
         """What a heartbeat brought: cancels of held jobs, changed keys, and what operators hold."""
-        self._last_beat = time.monotonic()
+        self._readiness.beaten()
         await self._keys.refresh(beat.keys_version)
         await self._rollout.refresh(beat.config_version)
         await self._directory.refresh(beat.config_version)
@@ -241,53 +237,34 @@ class Worker:
                 self._cancel(flight)
 
     async def drain(self, grace_s: float) -> None:
-        """Give back what has not started, then wait for calls, settlements and events."""
-        self.stopping = self.dispatcher.held_back = True
-        deadline = time.monotonic() + grace_s
-        await self._give_back()
-        while (len(self.holdings) or len(self.settle)) and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-            await self._give_back()  # what a poll in progress, or a claim, still brought
-        await self.publisher.drain(max(2.0, deadline - time.monotonic()))
-
-    async def _give_back(self) -> None:
-        """Return flights that have not started to their lanes."""
-        unstarted = self.dispatcher.empty()
-        if not unstarted:
-            return
-        try:
-            await self.jobs.release([flight.job.row for flight in unstarted])
-        except DATABASE_ERRORS as exc:
-            _log.warning("drain.not_released", jobs=len(unstarted), error=repr(exc))
-        for flight in unstarted:
-            self.holdings.remove(flight)
+        """Stop: give back what has not started, wait for the rest."""
+        self._readiness.stopping = True
+        await drain(
+            self.dispatcher,
+            self.jobs,
+            self.holdings,
+            self.settle,
+            self.publisher,
+            grace_s=grace_s,
+        )
 
     def _room_here(self, job_class: JobClass, pool: str, lane: int, tenant: str, model: str) -> int:
-        """How many fresh jobs of a lane may start owned: somebody waits for them, or nothing waits before them."""
-        if pool != self._pool or self.stopping or not self._trusted():
-            return 0
-        if self.dispatcher.blocked(job_class, lane) or self._held.lane(job_class, tenant, model):
-            return 0
-        if job_class is not JobClass.REALTIME and self.claimer.has_backlog(lane):
-            return 0
-        room = self.dispatcher.room(job_class, tenant)
-        most = self.dispatcher.most(job_class, lane)
-        return room if most is None else min(room, most)
+        return self._readiness.room(
+            self.dispatcher,
+            self.claimer,
+            job_class=job_class,
+            pool=pool,
+            lane=lane,
+            tenant=tenant,
+            model=model,
+        )
 
     def busy(self) -> bool:
         """Whether intake must wait: settlements or events pile up behind it."""
         return self.dispatcher.held_back
 
     def _may_claim(self) -> bool:
-        return not self.stopping and not self.dispatcher.held_back and self._trusted()
-
-    def _trusted(self) -> bool:
-        """Whether others may still take this process for alive.
-
-        After a freeze nothing starts before a beat has told whether it was declared dead meanwhile; nor at first,
-        before one has told what operators hold.
-        """
-        return self._held.known and time.monotonic() - self._last_beat < self._lease_s
+        return self._readiness.may_claim(self.dispatcher)
 
     def _hold(self, flights: list[Flight]) -> None:
         for flight in flights:
@@ -325,6 +302,9 @@ class Worker:
         if whole_lane and flight.waits_for is not None and flight.waits_for[0] in _FREED_BY_ANY_END:
             self._crowded[flight.job.lane] = None
 
+    def _answered_in(self, seconds: float) -> None:
+        self.dispatcher.answered_in(seconds)
+
     def _gone(self, flight: Flight) -> None:
         self.dispatcher.finished(flight)
         self.holdings.remove(flight)
@@ -360,16 +340,3 @@ class Worker:
             lane = next(iter(self._crowded))
             del self._crowded[lane]
             self.dispatcher.unblock(lane)
-
-    async def _pace(self) -> None:
-        """Hold dispatch back while events or settlements pile up, ease bulk off, end what waits past its time."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + PACE_S
-            await asyncio.sleep(PACE_S)
-            lag_s = loop.time() - due
-            self.dispatcher.held_back = self.stopping or (
-                self.publisher.unconfirmed > MAX_UNCONFIRMED or len(self.settle) > 2_000
-            )
-            self.dispatcher.expire_due(time.time())
-            self.dispatcher.feel(lag_s)

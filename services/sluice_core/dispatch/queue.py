@@ -1,6 +1,7 @@
 """Pure: the waiting jobs of one class: least virtual time, then earliest deadline, then arrival."""
 
 import heapq
+import math
 from collections.abc import Iterator
 from itertools import count
 from typing import Generic, TypeVar
@@ -100,11 +101,12 @@ class FairQueue(Generic[T]):
         return item
 
     def block(self, lane: int, until: float) -> None:
-        """Pass a lane over until then; its items keep their places."""
+        """Pass a lane over until then (infinity: until `unblock`); its items keep their places."""
         if self._blocked.get(lane, 0.0) >= until:
             return
         self._blocked[lane] = until
-        heapq.heappush(self._blocks, (until, lane))
+        if until < math.inf:
+            heapq.heappush(self._blocks, (until, lane))
         line = self._lanes.get(lane)
         if line is not None and line.ready:
             waiting = len(line.heap)
@@ -125,6 +127,11 @@ class FairQueue(Generic[T]):
     def blocked(self, lane: int) -> bool:
         """Whether a lane is passed over."""
         return lane in self._blocked
+
+    def blocked_until(self, lane: int) -> float:
+        """When the block of a lane ends; 0 where there is none, or its end is not known."""
+        until = self._blocked.get(lane, 0.0)
+        return 0.0 if until == math.inf else until
 
     def wake(self, now: float) -> None:
         """End what has lasted until `now`: blocks of lanes, and waits of single items."""

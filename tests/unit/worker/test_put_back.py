@@ -86,8 +86,8 @@ def of(
 
 def test_a_refused_head_blocks_its_lane_and_starts_first_when_the_block_ends() -> None:
     bench = Bench(slots=1)
-    head, second, other = of(), of(), of(lane=2, due_in=200.0)
-    bench.dispatcher.add([head, second, other])
+    head, second, third, other = of(), of(), of(), of(lane=2, due_in=200.0)
+    bench.dispatcher.add([head, second, third, other])
     assert bench.started == [head]
     bench.refuse(head, for_s=5.0)
     assert bench.started == [other]
@@ -99,7 +99,7 @@ def test_a_refused_head_blocks_its_lane_and_starts_first_when_the_block_ends() -
     assert bench.started == []
     bench.pass_time(0.1)
     assert bench.started == [head]
-    assert bench.returned == [second]
+    assert bench.returned == [second, third]
 
 
 def test_either_order_of_putting_back_and_giving_the_slot_back() -> None:
@@ -213,6 +213,45 @@ def test_a_lifted_block_lets_the_lane_go_on_at_once() -> None:
     bench.refuse(head, for_s=60.0)
     bench.dispatcher.unblock(1)
     assert bench.started == [head]
+
+
+def test_a_refused_lane_asks_with_a_few_and_again_when_all_are_answered() -> None:
+    bench = Bench(slots=64)
+    flights = [of() for _ in range(40)]
+    bench.dispatcher.add(flights)
+    assert len(bench.started) == 40
+    for one in list(bench.started)[:20]:
+        bench.begin(one)
+    for one in list(bench.started):
+        bench.refuse(one, for_s=1.0)
+    assert bench.started == []
+    bench.pass_time(1.0)
+    assert bench.started == flights[20:24]  # not all that it holds
+    bench.begin(flights[20])
+    for one in flights[21:24]:
+        assert bench.started[0] is one
+        bench.refuse(one, for_s=1.0)
+    assert bench.started == []
+    bench.pass_time(1.0)
+    assert bench.started == flights[21:26]  # those that began, and a few more
+    for one in flights[21:26]:
+        bench.begin(one)
+    assert bench.started == flights[26:36]  # none was refused: twice as many
+
+
+def test_who_waits_for_a_moment_asks_ahead_of_it() -> None:
+    bench = Bench(slots=2)
+    one = of()
+    bench.dispatcher.add([one])
+    for _ in range(200):
+        bench.dispatcher.answered_in(0.2)
+    bench.refuse(one, for_s=1.0)
+    bench.pass_time(0.89)
+    assert bench.started == []
+    bench.pass_time(0.02)  # what is asked now is decided in a tenth of a second
+    assert bench.started == [one]
+    bench.refuse(one, for_s=0.05)
+    assert bench.started == [one]  # at once, with the next batch
 
 
 def test_what_an_operator_holds_is_given_back_and_the_rest_starts() -> None:
