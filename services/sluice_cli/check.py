@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -86,9 +87,16 @@ async def _forecast(
             checked, appraiser = read(await repository.recent(caller.tenant))
             budgets = await repository.budgets(list(checked.tally.by_scope))
             standing = await repository.standing()
-    return checked, conclude(
+    forecast = conclude(
         checked.tally, appraiser, config, job_class, budgets=budgets, standing=standing
     )
+    if given.key is None and config.intake.unsigned_tenant != tenant:
+        note = (
+            f"records without a signature do not count as {tenant}'s (intake.unsigned: "
+            f"{config.intake.unsigned}): set SLUICE_KEY before you send them"
+        )
+        forecast = replace(forecast, notes=(*forecast.notes, note))
+    return checked, forecast
 
 
 async def _caller(given: "Settings", config: "Config", tenant: str) -> Caller:

@@ -62,7 +62,7 @@ def _print(found: "list[ScopeStanding]") -> None:
         Column(title="next"),
         Column(title="in flight", right=True),
         Column(title="paused until"),
-        Column(title="virtual tokens"),
+        Column(title="virtual tokens (realtime / standard / bulk)"),
     ]
     rows: list[tuple[object, ...]] = []
     for one in found:

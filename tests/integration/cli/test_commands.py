@@ -716,6 +716,7 @@ async def test_bad_lines_and_refusals_are_told_without_any_server(
     (endless,) = found["unbounded"]
     assert ("remote image" in endless["reason"], endless["lines"]) == (True, [3])
     assert found["budgets"][0]["verdict"] == "refuses 1 jobs whose cost has no bound"
+    assert "set SLUICE_KEY" in " ".join(found["notes"])
     plain = await sluice("submit", file, "--check", "--tenant", "acme")
     assert "line 4: not JSON" in plain.out
     assert "1 jobs would be refused" in plain.out
