@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--seed N] [--jobs N] [--snapshot SECONDS]`: default leases, both PostgreSQL versions."""
+"""`python -m tests.chaos [--seed N] [--jobs N] [--money N] [--snapshot SECONDS]`: default leases, both PostgreSQL versions."""
 
 import argparse
 import asyncio
@@ -9,7 +9,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.money.storm import SCOPES, configuration, log_decisions
+from tests.money.storm import storm as money_storm
 from tests.storm.storm import Plan, run
+from tests.system import System
 
 from sluice_devstack.postgres import EmbeddedPostgres
 from sluice_devstack.stack import Stack
@@ -51,11 +54,78 @@ async def storm(seed: int, jobs: int, snapshot_s: float, *, debian: bool) -> boo
             verdict = await run(
                 stack, plan, database_dsn=stack.postgres.dsn, kafka_prefix="storm.", say=say
             )
-    counts = {"postgres": 15 if debian else 18, "held": not verdict.faults, **verdict.counts}
+    counts = {
+        "storm": "crash",
+        "postgres": 15 if debian else 18,
+        "held": not verdict.faults,
+        **verdict.counts,
+    }
     sys.stdout.write(json.dumps(counts) + "\n")
     for fault in verdict.faults[:100]:
         say(fault)
     return not verdict.faults
+
+
+MONEY_CAPS = dict(zip(SCOPES, (0.00045, 0.0004, 0.0003, 0.000125), strict=True))
+"""Dollars a job: too few for all of them."""
+
+
+async def money(seed: int, jobs: int) -> bool:
+    """The storm over hard budgets; True if not a nano-dollar was overspent and none is left reserved."""
+    caps = {scope: f"{dollars * jobs:.6f}" for scope, dollars in MONEY_CAPS.items()}
+    with tempfile.TemporaryDirectory(prefix="sluice-money-") as directory:
+        Path(directory).chmod(0o755)
+        async with Stack(Path(directory) / "stack") as stack:
+            dsn = stack.postgres.dsn
+            await upgrade_async(dsn)
+            await log_decisions(dsn)
+            async with System(
+                stack,
+                database_dsn=dsn,
+                kafka_prefix="money.",
+                workers=4,
+                keepers=2,
+                config=configuration(caps, leases={"grace": 20}),
+            ) as system:
+                await system.mock.rule("latency=uniform:20ms:200ms")
+                outcome = await money_storm(
+                    system,
+                    jobs=jobs,
+                    rate=150,
+                    kills=max(6, jobs // 700),
+                    seed=seed,
+                    settle_within_s=300.0,
+                )
+    faults = [*outcome.overdrawn, *outcome.faults]
+    told = outcome.replay
+    counts = {
+        "storm": "money",
+        "held": not faults,
+        "jobs": jobs,
+        "seed": seed,
+        "kills": outcome.kills,
+        "states": outcome.states,
+        "decisions": {
+            "all": told.decisions,
+            "begun": told.begun,
+            "busy": told.busy,
+            "over": told.over,
+        },
+        "looks_at_budgets": outcome.looks,
+    }
+    sys.stdout.write(json.dumps(counts) + "\n")
+    for fault in faults[:100]:
+        say(fault)
+    return not faults
+
+
+async def everything(seed: int, jobs: int, snapshot_s: float, money_jobs: int) -> bool:
+    """The crash storms, then the money storm; `money_jobs` 0 leaves that out."""
+    held = await both(seed, jobs, snapshot_s) if jobs else True
+    if money_jobs:
+        say("money storm")
+        held = await money(seed, money_jobs) and held
+    return held
 
 
 async def both(seed: int, jobs: int, snapshot_s: float) -> bool:
@@ -72,11 +142,16 @@ def main() -> int:
     """Parse and run; 1 if a point did not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="repeats a storm")
-    parser.add_argument("--jobs", type=int, default=30_000)
+    parser.add_argument("--jobs", type=int, default=30_000, help="of each crash storm; 0: none")
+    parser.add_argument(
+        "--money", type=int, default=20_000, help="jobs of the money storm; 0: none"
+    )
     parser.add_argument("--snapshot", type=float, default=600.0, help="seconds it is held open")
     chosen = parser.parse_args()
     say(f"seed {chosen.seed}")
-    return 0 if asyncio.run(both(chosen.seed, chosen.jobs, chosen.snapshot)) else 1
+    return (
+        0 if asyncio.run(everything(chosen.seed, chosen.jobs, chosen.snapshot, chosen.money)) else 1
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -20,7 +21,13 @@ MODEL_PRICE = {"input": "1.5", "output": "6"}
 SCOPES = ("tenant:default", "team:default/ml", "project:default/search", "project:default/support")
 
 
-def configuration(caps: dict[str, str]) -> dict[str, Any]:
+LEASES = {"owned_lease": 3, "calling_lease": 6, "grace": 5}
+"""Short ones, for a storm that is over soon."""
+
+
+def configuration(
+    caps: dict[str, str], leases: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """A tenant, a team and two projects, each with a hard budget of these dollars."""
 
     def budget(scope: str) -> dict[str, Any]:
@@ -44,7 +51,7 @@ def configuration(caps: dict[str, str]) -> dict[str, Any]:
                 },
             }
         },
-        "worker": {"owned_lease": 3, "calling_lease": 6, "grace": 5, "concurrency": 64},
+        "worker": {**(LEASES if leases is None else leases), "concurrency": 64},
     }
 
 

@@ -37,6 +37,20 @@ class Plan:
     latency: str = "latency=uniform:20ms:200ms"
 
 
+def policies(leases: Mapping[str, Any]) -> dict[str, Any]:
+    """Every kind of limit and budget is drawn on, and none is ever used up."""
+    rates = [{"limit": 1_000_000, "per": per} for per in ("second", "minute", "day")]
+    limits = {"requests": rates, "tokens": {"limit": 10**9, "per": "minute"}, "concurrency": 10_000}
+    budgets = [{"usd": 1_000_000, "per": per} for per in ("day", "total")]
+    scope = {"limits": limits, "budgets": budgets}
+    return {
+        "worker": leases,
+        "providers": {"mock": {"limits": limits}},
+        "models": {"fast": {"limits": limits}},
+        "tenants": {TENANT: {**scope, "projects": {"unallocated": scope}}},
+    }
+
+
 async def run(
     stack: Stack,
     plan: Plan,
@@ -56,7 +70,7 @@ async def run(
             workers=plan.workers,
             keepers=plan.keepers,
             process_dsn=proxy.dsn,
-            config={"worker": plan.leases},
+            config=policies(plan.leases),
         ) as system,
     ):
         results = await system.consume(system.topics.results(TENANT))

@@ -52,6 +52,7 @@ class Evidence:
     outbox: int
     overdue: int
     reading_on: int
+    drawn: list[str]
 
 
 async def gather(
@@ -84,7 +85,20 @@ async def gather(
             "select count(*) from sluice.jobs where state < 10 and deadline < now()"
         ),
         reading_on=await pool.fetchval("select count(*) from sluice.reading_on"),
+        drawn=await drawn(pool),
     )
+
+
+async def drawn(pool: asyncpg.Pool) -> list[str]:
+    """What limits and budgets still hold as drawn; nothing, once every attempt has ended."""
+    scopes = await pool.fetch("select name, in_flight from sluice.scopes where in_flight <> 0")
+    periods = await pool.fetch(
+        "select s.name, p.reserved_nano from sluice.budget_periods p join sluice.budgets b on b.id = p.budget"
+        " join sluice.scopes s on s.id = b.scope where p.reserved_nano <> 0"
+    )
+    return [f"{row['name']}: {row['in_flight']} in flight" for row in scopes] + [
+        f"{row['name']}: {row['reserved_nano']} reserved" for row in periods
+    ]
 
 
 def _calls(path: Path) -> dict[tuple[str, int], list[dict[str, Any]]]:
@@ -131,6 +145,7 @@ def judge(sent: list[Sent], evidence: Evidence, *, moments: list[float]) -> Verd
     verdict.expect(evidence.outbox == 0, f"outbox holds {evidence.outbox} rows")
     verdict.expect(evidence.overdue == 0, f"{evidence.overdue} rows past their deadline")
     verdict.expect(evidence.reading_on == 0, f"{evidence.reading_on} attempts still read on")
+    verdict.faults += evidence.drawn
     _judge_unknowns(verdict, evidence, moments)
     verdict.counts = {
         "jobs": len(sent),

@@ -1,5 +1,6 @@
 """Which rows of the ledger an attempt draws on: known by name here, by number there, remembered in the process."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,8 @@ class Directory:
         self._budget_scopes: dict[int, int] = {}
         self._draws: dict[Place, Draw] = {}
         self._version = -1
+        # What is read in several statements may not be seen half: an attempt would draw on no budget.
+        self._reading = asyncio.Lock()
 
     async def start(self) -> None:
         """Make the ledger say what the configuration says, and read it."""
@@ -101,15 +104,16 @@ class Directory:
 
     async def draws(self, places: Sequence[Place]) -> list[Draw]:
         """What attempts at these places draw on; new names cost two statements a batch, once."""
-        missing = [place for place in places if place not in self._draws]
-        if missing:
-            await self._learn([name for place in missing for name in self._scopes(place)])
+        if all(place in self._draws for place in places):
+            return [self._draws[place] for place in places]
+        async with self._reading:
+            await self._learn([name for place in places for name in self._scopes(place)])
             if len(self._draws) > REMEMBERED:
                 self._draws.clear()
-                missing = list(places)
-            for place in missing:
-                self._draws[place] = self._draw(place)
-        return [self._draws[place] for place in places]
+            for place in places:
+                if place not in self._draws:
+                    self._draws[place] = self._draw(place)
+            return [self._draws[place] for place in places]
 
     def cause(self, number: int) -> Name | None:
         """The scope that a refusal named: by its own id, or by minus the id of one of its budgets."""
@@ -203,6 +207,10 @@ class Directory:
             self._budget_scopes.update((number, scope) for number, _ in budgets)
 
     async def _load(self) -> None:
+        async with self._reading:
+            await self._read_all()
+
+    async def _read_all(self) -> None:
         limited = await self._repository.limited()
         known = {**self._numbers, **limited}
         self._budgets, self._budget_scopes = {}, {}
