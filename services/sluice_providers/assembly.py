@@ -129,6 +129,8 @@ class ChatAssembly:
                 self._head[name] = value
         for choice in chunk.get("choices") or ():
             index = choice.get("index", 0)
+            if type(index) is not int:
+                raise TypeError("a choice's index is no number")
             known = self._choices.get(index)
             if known is None:
                 known = self._choices[index] = _Choice()

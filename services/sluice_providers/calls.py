@@ -154,6 +154,8 @@ class _Attempt:
         chunks: list[bytes] = []
         try:
             for event in parser.feed(chunk):
+                if reader.ended:
+                    break  # what follows a stream's end in the same read is no part of it
                 chunks += reader.feed(event)
         finally:
             # What came before an error in the same read has been delivered all the same.

@@ -36,7 +36,13 @@ _DRAIN_S = 1.0
 _NO_TIMEOUTS = aiohttp.ClientTimeout()
 """The exchange's own clock bounds connecting too."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_FOREIGN = (httpx.TransportError, aiohttp.ClientError, HttpProcessingError, OSError)
+_FOREIGN = (
+    httpx.TransportError,
+    httpx.DecodingError,
+    aiohttp.ClientError,
+    HttpProcessingError,
+    OSError,
+)
 
 
 class Sink(Protocol):
@@ -112,7 +118,7 @@ class Transport:
         clock = Clock(timeouts)
         try:
             try:
-                connection = await self._connector.connect(address.request, [], _NO_TIMEOUTS)
+                connection = await self._connect(address.request)
                 try:
                     await _converse(connection, request, outgoing.content, clock, sink)
                 finally:
@@ -125,6 +131,19 @@ class Transport:
             raise timed_out(clock) from exc
         except _FOREIGN as exc:
             raise broken(exc, clock) from exc
+
+    async def _connect(self, request: aiohttp.ClientRequest) -> Connection:
+        """A connection on which nothing has arrived yet.
+
+        What a server sent while its connection was idle answers no request of ours: taken for the next
+        answer, it would give one caller what belongs to another, and so would every answer after it.
+        """
+        assert self._connector is not None
+        while True:
+            connection = await self._connector.connect(request, [], _NO_TIMEOUTS)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
 
     def _address(self, url: str) -> _Address:
         parsed = URL(url)

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import asyncpg
 import structlog
 
 from sluice_core.admission.expectations import Expectations
 from sluice_core.jobs.model import State
 from sluice_core.jobs.policy import Begin
-from sluice_core.jobs.repository import JobRepository
+from sluice_core.jobs.repository import JobRepository, is_poison
 from sluice_core.jobs.writes import Begun, Intent
 from sluice_core.keys.model import Key
 from sluice_core.keys.policy import usable
@@ -40,6 +41,8 @@ from sluice_worker.route import Router
 CAP = 100
 LINGER_S = 0.003
 RETRY_S = 0.2
+MOST = 2**53
+"""Tokens and nano-dollars (nine million dollars) beyond which nothing is counted; sums of a few still fit the ledger."""
 
 _log = structlog.stdlib.get_logger(__name__)
 _LOST = Begun(verdict=Begin.LOST)
@@ -117,6 +120,10 @@ class BeginStep:
                 # Asking for more was refused at intake; who names no length gets this one.
                 flight.route = route.capped(min(most, route.target.default_max_tokens or most))
         bound = self._router.bound(flight.job, flight.route)
+        if max(bound.worst_nano, bound.tokens) > MOST:
+            message = "the job may use more than can be counted; name a smaller max_tokens or n"
+            self._reject(flight, ErrorCode.TOO_LARGE, message)
+            return
         if facts.max_cost_nano is not None and bound.worst_nano > facts.max_cost_nano:
             message = "the job may cost more than its max_cost_usd; name a smaller max_tokens"
             self._reject(flight, ErrorCode.BUDGET_EXCEEDED, message)
@@ -150,7 +157,10 @@ class BeginStep:
         crash_point("after_begin")
         deferred: list[tuple[Flight, Begun]] = []
         for flight, begun in zip(flights, answers, strict=True):
-            if begun.verdict is Begin.BEGUN:
+            if begun is None:
+                message = "the attempt could not be stored"
+                self._ways.refused(flight, State.FAILED, ErrorCode.INTERNAL, message)
+            elif begun.verdict is Begin.BEGUN:
                 self._ways.called(flight, begun)
             elif begun.verdict is Begin.OVER_BUDGET and _patient(flight, begun):
                 deferred.append((flight, begun))
@@ -214,11 +224,28 @@ class BeginStep:
         for flight, _ in waits:
             self._ways.deferred(flight)
 
-    async def _begin(self, flights: list[Flight], intents: list[Intent]) -> list[Begun]:
-        """One statement; where it is not known whether it was done, the ledger is asked until it says."""
+    async def _begin(self, flights: list[Flight], intents: list[Intent]) -> list[Begun | None]:
+        """Begin a batch; one in which an attempt cannot be stored is bisected, and None stands for that one."""
+        try:
+            return [*await self._certain(flights, intents)]
+        except asyncpg.PostgresError:
+            pass  # a row of it is at fault: anything else has been tried again
+        if len(flights) == 1:
+            _log.error("begin.poison", job_id=str(flights[0].id))
+            return [None]
+        middle = len(flights) // 2
+        return [
+            *await self._begin(flights[:middle], intents[:middle]),
+            *await self._begin(flights[middle:], intents[middle:]),
+        ]
+
+    async def _certain(self, flights: list[Flight], intents: list[Intent]) -> list[Begun]:
+        """One statement, raising only what a row of it is at fault for; where it is not known whether it was done, the ledger is asked until it says."""
         try:
             return await self._jobs.begin(intents)
         except DATABASE_ERRORS as exc:
+            if _at_fault(exc):
+                raise
             _log.warning("begin.ambiguous", jobs=len(flights), error=repr(exc))
         while True:
             try:
@@ -232,7 +259,9 @@ class BeginStep:
                 if any(begun.verdict is Begin.LOST for begun in redone):
                     # The first statement was still under way, and was done while this one waited for it.
                     mine = await self._jobs.mine()
-            except DATABASE_ERRORS:
+            except DATABASE_ERRORS as exc:
+                if _at_fault(exc):
+                    raise
                 await asyncio.sleep(RETRY_S)
                 continue
             answered = dict(zip(again, redone, strict=True))
@@ -242,6 +271,11 @@ class BeginStep:
                 else _as_found(flight, mine.get(flight.job.row))
                 for place, flight in enumerate(flights)
             ]
+
+
+def _at_fault(error: Exception) -> bool:
+    """Whether a row of the batch is what the database refused."""
+    return isinstance(error, asyncpg.PostgresError) and is_poison(error)
 
 
 def _patient(flight: Flight, begun: Begun) -> bool:

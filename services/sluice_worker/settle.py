@@ -228,7 +228,14 @@ def _unstorable(item: _Item) -> Settlement:
     settlement, usage = item.settlement, item.settlement.usage
     if usage is not None:
         usage = replace(usage, provider_request_id=None, tags="{}", meters="[]")
-    bare = replace(settlement, code=ErrorCode.INTERNAL, provider_request_id=None, usage=usage)
+    bare = replace(
+        settlement,
+        code=ErrorCode.INTERNAL,
+        provider_request_id=None,
+        usage=usage,
+        pressure=None,
+        cool_until=None,
+    )
     if settlement.state is None or not settlement.state.terminal:
         return bare
     plain = ending(

@@ -80,3 +80,63 @@ async def test_a_header_of_two_lines_is_not_sent(openai_calls: Calls) -> None:
                 transport=openai_calls.transport,
                 on_chunks=None,
             )
+
+
+async def test_an_encoding_that_cannot_be_undone_is_an_answer_cut_short(
+    openai_calls: Calls,
+) -> None:
+    garbage = b"\x1f\x8bno gzip at all"
+    head = b"HTTP/1.1 %s\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n"
+    async with _answering(head % (b"200 OK", len(garbage)) + garbage) as base_url:
+        answer = await openai_calls(base_url=base_url)
+    assert (answer.failure, answer.status) == (FailureKind.CUT_AFTER_STATUS, 200)
+    async with _answering(head % (b"503 Busy", len(garbage)) + garbage) as base_url:
+        answer = await openai_calls(base_url=base_url)
+    assert (answer.failure, answer.status) == (FailureKind.STATUS_ERROR, 503)
+
+
+async def test_what_a_server_says_unasked_answers_nobody(openai_calls: Calls) -> None:
+    def response(text: bytes) -> bytes:
+        content = WHOLE.replace(b"hi", text)
+        return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content
+
+    more = asyncio.Event()
+    said = asyncio.Event()
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response(b"asked"))
+        await more.wait()
+        writer.write(response(b"somebody else's"))
+        said.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        first = await openai_calls(base_url=base_url)
+        more.set()
+        await said.wait()
+        for _ in range(100):  # what was said has to cross the socket
+            await asyncio.sleep(0)
+        second = await openai_calls(base_url=base_url)
+    for answer in (first, second):
+        assert answer.body is not None
+        assert b'"asked"' in answer.body
+    assert connections == 2
+
+
+async def test_what_follows_the_end_of_a_stream_is_no_part_of_it(openai_calls: Calls) -> None:
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":"stop"}]}\n\n'
+    stream = chunk % b"in time" + b"data: [DONE]\n\n" + chunk % b"too late"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    async with _answering(head + stream) as base_url:
+        answer = await openai_calls(base_url=base_url, stream=True)
+    assert answer.failure is None
+    assert answer.body is not None
+    assert b"in time" in answer.body
+    assert b"too late" not in answer.body

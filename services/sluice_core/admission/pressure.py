@@ -11,6 +11,8 @@ SLOW_FACTOR: Final = 3.0
 """How many times its usual time an account's answers must take on average to count as too slow."""
 COOL_S: Final = 1.0
 """Pause after a 429 or 529 that names none."""
+LONGEST_COOL_S: Final = 3600.0
+"""No target is left alone for longer on the word of one answer: it is asked again, and may say so again."""
 _RECENT = 0.1
 """Of the newest answer in the recent mean."""
 USUAL_S: Final = 60.0
@@ -55,4 +57,4 @@ def cool_until(
             pauses.append(retry_after_s)
         elif not pauses:
             pauses.append(COOL_S)
-    return now + max(pauses) if pauses else None
+    return now + min(LONGEST_COOL_S, max(pauses)) if pauses else None

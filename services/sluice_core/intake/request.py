@@ -175,13 +175,25 @@ def check_model(job: dict[str, Any]) -> str:
     return model
 
 
+BOUNDS = ("max_tokens", "max_completion_tokens", "n")
+"""What of a request says how long its answers may be and how many there are."""
+_ABSENT = type(None)
+
+
 def check_request(body: dict[str, Any], *, url: str, model: str) -> Request:
     """The rest of a request: what its operation needs, with the type it needs."""
     operation = OPERATIONS[url]
     stream = body.get("stream")
     if stream is not None and type(stream) is not bool:
         raise invalid("body.stream must be true or false", "body.stream")
+    if type(body.get("stream_options")) not in {dict, _ABSENT}:
+        raise invalid("body.stream_options must be an object", "body.stream_options")
     if operation == "chat":
+        for name in BOUNDS:
+            # What we cannot read a provider might: the money that is reserved for the call would be a guess.
+            given = body.get(name)
+            if given is not None and (type(given) is not int or given < 0):
+                raise invalid(f"body.{name} must be a whole number", f"body.{name}")
         messages = body.get("messages")
         if type(messages) is not list or not messages:
             raise invalid("body.messages must be a list of at least one message", "body.messages")

@@ -65,9 +65,9 @@ def _asked_output(body: bytes) -> tuple[int | None, int]:
     most, choices = None, 1
     if b'"max_' in body or b'"n":' in body:
         document = orjson.loads(body)
-        asked = document.get("max_completion_tokens") or document.get("max_tokens")
-        if isinstance(asked, int) and asked > 0:
-            most = asked
+        asked = (document.get("max_completion_tokens"), document.get("max_tokens"))
+        # Which of two a provider goes by is its own affair.
+        most = max((given for given in asked if isinstance(given, int) and given > 0), default=None)
         if isinstance(document.get("n"), int):
             choices = max(1, document["n"])
     return most, choices

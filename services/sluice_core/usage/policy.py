@@ -10,13 +10,18 @@ BYTES_PER_TOKEN = 4
 MEDIUM_TOKENS = 1_000
 """What an image, a sound or a document counts as: about one large image at OpenAI."""
 
+MOST_TOKENS = 10**9
+"""No call counts more: a larger number is a defect of the server, and no money is booked for it."""
+
 
 def count(document: Mapping[str, Any] | None, name: str) -> int:
-    """A non-negative whole counter of a provider's usage document; 0 where it is absent or no number."""
+    """A non-negative whole counter of a provider's usage document; 0 where it is absent, no number or absurd."""
     value = document.get(name) if document else None
-    if type(value) is int and value >= 0:
+    if type(value) is int and 0 <= value <= MOST_TOKENS:
         return value  # which is what nearly all are
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    if not 0 <= value <= MOST_TOKENS:
         return 0
     return int(value)
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from sluice_core.admission.expectations import FIRST_OUTPUT, Expectations
-from sluice_core.admission.pressure import CUT_SLOW, Pace, cool_until
+from sluice_core.admission.pressure import CUT_SLOW, LONGEST_COOL_S, Pace, cool_until
 from sluice_core.pricing.bounds import DEFAULT_MAX_OUTPUT, bound
 from sluice_core.pricing.model import PriceEntry
 from sluice_providers.quota import LONGEST_S, exhausted_s
@@ -102,7 +102,7 @@ def test_answers_are_expected_as_long_as_recent_ones() -> None:
     [
         (b'{"messages":[]}', DEFAULT_MAX_OUTPUT, 0, None),
         (b'{"max_tokens":7,"n":3}', 21, 0, None),
-        (b'{"max_completion_tokens":5,"max_tokens":9}', 5, 0, None),
+        (b'{"max_completion_tokens":5,"max_tokens":9}', 9, 0, None),
         (b'{"image_url":{"detail":"low","url":"https://a/b"}}', DEFAULT_MAX_OUTPUT, 900, None),
         (b'{"image_url":{"url":"data:image/png;base64,AA"}}', DEFAULT_MAX_OUTPUT, 0, None),
         (b'{"file":{"file_id":"f1"}}', DEFAULT_MAX_OUTPUT, 0, "a remote file"),
@@ -120,3 +120,8 @@ def test_a_request_is_bounded_by_its_bytes_and_what_it_refers_to(
     assert (found.endless or "").startswith(endless or "")
     assert (found.endless is None) == (endless is None)
     assert found.named_output == (b"max_" in body)
+
+
+@pytest.mark.parametrize("said", [7200.0, 1e12, 1e300])
+def test_no_answer_cools_a_target_for_longer_than_an_hour(said: float) -> None:
+    assert cool_until(429, retry_after_s=said, exhausted_s=None, now=NOW) == NOW + LONGEST_COOL_S

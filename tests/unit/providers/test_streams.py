@@ -101,6 +101,8 @@ def test_broken_streams_raise() -> None:
     with pytest.raises(MalformedError):
         feed(stream, {"choices": [{"index": 0, "delta": "text"}]})
     with pytest.raises(MalformedError):
+        feed(stream, {"choices": [{"index": "0", "delta": {"content": "a"}}]})
+    with pytest.raises(MalformedError):
         stream.feed(Event(b"", b"{"))
     with pytest.raises(EmptyError):
         OpenAIStream(model="fast", usage_asked=False).whole()

@@ -11,7 +11,10 @@ from sluice_core.usage.policy import MEDIUM_TOKENS, count, estimate, estimate_in
 
 @pytest.mark.parametrize(
     ("value", "read"),
-    [(7, 7), (7.9, 7), (0, 0), (-1, 0), (True, 0), ("7", 0), (None, 0), (float("nan"), 0), ([], 0)],
+    [
+        *[(7, 7), (7.9, 7), (0, 0), (-1, 0), (True, 0), ("7", 0), (None, 0), ([], 0)],
+        *[(float("nan"), 0), (float("inf"), 0), (1e300, 0), (2**62, 0), (10**9, 10**9)],
+    ],
 )
 def test_a_counter_is_a_whole_number_or_nothing(value: object, read: int) -> None:
     assert count({"tokens": value}, "tokens") == read

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import asyncpg
 import pytest
 from tests.unit.worker.worker_world import MemoryLedger, flight, running
 from tests.waiting import eventually
@@ -125,6 +126,36 @@ def once(name: str, error: Exception) -> Any:
             raise left.pop()
 
     return strike
+
+
+@pytest.mark.parametrize("first", [None, ConnectionResetError()])
+async def test_an_attempt_that_cannot_be_stored_fails_alone(first: Exception | None) -> None:
+    begun = Stage(MemoryLedger())
+    flights = begun.owned(5)
+    lost = [] if first is None else [first]
+
+    def strike(statement: str, batch: Sequence[Any]) -> None:
+        if statement == "begin":
+            if lost:
+                raise lost.pop()
+            if any(intent.row == flights[3].job.row for intent in batch):
+                raise asyncpg.DataError("value out of int64 range")
+
+    begun.ledger.before = strike
+    await begun.through(flights)
+    assert [f for f, _ in begun.called] == [*flights[:3], flights[4]]
+    assert begun.refused == [(flights[3], State.FAILED, ErrorCode.INTERNAL)]
+
+
+@pytest.mark.parametrize(
+    "asked", ['"max_tokens":9223372036854775807', '"max_tokens":1,"n":9223372036854775807']
+)
+async def test_what_is_too_much_to_be_counted_is_refused(asked: str) -> None:
+    begun = Stage(MemoryLedger())
+    body = b'{"model":"fast","messages":[],%s}' % asked.encode()
+    (asking,) = begun.owned(1, body=body)
+    await begun.through([asking])
+    assert begun.refused == [(asking, State.REJECTED, ErrorCode.TOO_LARGE)]
 
 
 async def test_owned_flights_are_called_with_their_next_attempt_and_its_worst_case() -> None:

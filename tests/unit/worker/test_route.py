@@ -76,7 +76,7 @@ def test_what_a_request_may_put_out_at_most(router: Router) -> None:
     assert bound(router) == 100
     assert bound(router, "open") == DEFAULT_MAX_OUTPUT
     assert bound(router, max_tokens=7) == 7
-    assert bound(router, max_completion_tokens=5, max_tokens=7) == 5
+    assert bound(router, max_completion_tokens=5, max_tokens=7) == 7
     assert bound(router, max_tokens=7, n=3) == 21
     assert bound(router, n=3) == 300
 
