@@ -9,7 +9,7 @@ from sluice_core.publishing.policy import DeltaForm
 from sluice_core.publishing.service import Publisher
 from sluice_worker.flight import Flight
 
-COALESCE_S = 0.01
+COALESCE_S = 0.02
 """Chunks wait at most this long; what all streams have gathered by then goes out together."""
 
 

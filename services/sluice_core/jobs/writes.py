@@ -1,17 +1,17 @@
 """What goes into the hot statements and what comes back: one value a row of a micro-batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
 from sluice_core.jobs.model import Facts, Outcome, State
 from sluice_core.jobs.policy import Admission, Begin, Settle
 from sluice_core.usage.row import UsageRow
+from sluice_platform.values import frozen_value
 from sluice_schemas.classes import JobClass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Entry:
     """One record on its way into the ledger: a job, or a rejection with its result.
 
@@ -37,7 +37,7 @@ class Entry:
     result: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class DeadLetterEntry:
     """A record that could not be a job: where it came from, and what goes to the dead letters."""
 
@@ -53,7 +53,7 @@ class DeadLetterEntry:
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Admitted:
     """Per entry what became of it: the verdict, and for admitted ones row, execution, attempts before."""
 
@@ -65,7 +65,7 @@ class Admitted:
     outbox: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Intent:
     """An attempt about to be made. In nano-dollars: `worst_nano` it may cost at most, `input_nano` is the input's part of it.
 
@@ -89,7 +89,7 @@ class Intent:
     project_floor: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Begun:
     """What an intent was answered: the attempt's number, or until when to wait (epoch seconds) and for what.
 
@@ -103,7 +103,7 @@ class Begun:
     virtuals: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Settlement:
     """One job's next state after an attempt, or without one (`outcome` None).
 
@@ -133,7 +133,7 @@ class Settlement:
     cool_until: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value
 class Settled:
     """Per settlement its verdict; the outbox rows written as (id, kind, job row), and when."""
 
