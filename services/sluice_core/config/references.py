@@ -21,6 +21,8 @@ def check_references(config: Config, lost: Set[str] = frozenset()) -> list[Probl
     found: list[Problem] = []
     if not lost & {"providers", "models"}:
         found += _models(config)
+    if "providers" not in lost:
+        found += _providers(config)
     if not lost & {"kafka", "tenants"}:
         found += _tenants(config, topics)
     if not lost & {"kafka", "tenants", "intake"}:
@@ -42,6 +44,19 @@ def _models(config: Config) -> Iterator[Problem]:
             if target.account not in config.providers:
                 here = (*path, "targets", index, "account")
                 yield _missing(here, "provider", target.account, config.providers)
+
+
+def _providers(config: Config) -> Iterator[Problem]:
+    for name, account in config.providers.items():
+        path: Path = ("providers", name)
+        secret = "" if account.api_key is None else account.api_key.get_secret_value()
+        if not secret.isprintable():
+            # It goes out in a header; most often it is the line break at the end of a file.
+            message = "holds a line break or another control character"
+            yield Problem(path=(*path, "api_key"), message=message)
+        if "@" in account.base_url.split("://", 1)[1].split("/", 1)[0]:
+            message = "a name and password in a url are not sent; write api_key"
+            yield Problem(path=(*path, "base_url"), message=message)
 
 
 def _tenants(config: Config, topics: Topics) -> Iterator[Problem]:

@@ -120,6 +120,14 @@ intake:
             "providers:\n  o: {kind: openai, base_url: http://x,\n      api_key: '${NONE}'}",
             "sluice.yaml:3: providers.o.api_key: the environment variable NONE is not set",
         ),
+        (
+            'providers:\n  o: {kind: openai, base_url: http://x,\n      api_key: "sk-1\\n"}',
+            "sluice.yaml:3: providers.o.api_key: holds a line break",
+        ),
+        (
+            "providers: {o: {kind: openai, base_url: 'https://me:word@x/v1'}}",
+            "sluice.yaml:1: providers.o.base_url: a name and password in a url are not sent",
+        ),
         ("tenants:\n  a:\n    projects: {p: {team: x}}", 'a.projects.p.team: no team "x"; there are none'),
         ("tenants: {a: {reply_topics: [llm.usage.v1]}}", "is a topic of the gateway itself"),
         ("tenants: {a: {reply_topics: [llm.replies.b.v1]}, b: {}}", "is a topic of the gateway itself"),
