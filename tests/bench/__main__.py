@@ -8,13 +8,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import cases
+from tests.bench import cases, policies
 from tests.conftest import Template
 
 from sluice_devstack.stack import Stack
 from sluice_migrations.run import upgrade_async
 
-ALL = ("full_load", "latency", "memory", "streams", "claims", "history", "naive")
+ALL = (
+    *("full_load", "latency", "memory", "streams", "claims", "history", "naive"),
+    *("policies", "limits", "priority", "turns"),
+)
 
 
 async def run(names: list[str], quick: bool) -> None:
@@ -53,6 +56,21 @@ async def run(names: list[str], quick: bool) -> None:
                 )
             if "naive" in names:
                 await cases.naive(stack, template, jobs=4_000 // scale, ours_us=ours)
+            await _policies(names, stack, template, scale)
+
+
+async def _policies(names: list[str], stack: Stack, template: Template, scale: int) -> None:
+    emit = cases.emit
+    if "policies" in names:
+        await policies.cost(stack, template, jobs=40_000 // scale, emit=emit)
+    if "limits" in names:
+        await policies.limits(stack, template, seconds=60 / scale + 2, emit=emit)
+    if "priority" in names:
+        await policies.priority(
+            stack, template, backlog=200_000 // scale, jobs=2_000 // scale, emit=emit
+        )
+    if "turns" in names:
+        await policies.turns(stack, template, seconds=60 / scale + 2, emit=emit)
 
 
 async def _template(stack: Stack) -> Template:

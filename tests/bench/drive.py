@@ -26,6 +26,7 @@ class Driver:
     system: System
     model: str = "bench"
     reply: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
     first_deltas: list[float] = field(default_factory=list)
     done: int = 0
@@ -77,7 +78,10 @@ class Driver:
         }
         if model is not None:
             body["stream"] = True
-        value = json.dumps({"custom_id": key.decode(), "body": body}).encode()
+        job: dict[str, Any] = {"custom_id": key.decode(), "body": body}
+        if self.options:
+            job["options"] = self.options
+        value = json.dumps(job).encode()
         headers = [("correlation_id", key)]
         if self.reply:
             headers.append(("reply_to", self._topic.encode()))

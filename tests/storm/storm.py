@@ -47,7 +47,7 @@ def policies(leases: Mapping[str, Any]) -> dict[str, Any]:
         "worker": leases,
         "providers": {"mock": {"limits": limits}},
         "models": {"fast": {"limits": limits}},
-        "tenants": {TENANT: {**scope, "projects": {"unallocated": scope}}},
+        "tenants": {TENANT: scope},
     }
 
 
