@@ -242,7 +242,7 @@ async def _calling(system: System, job_class: JobClass) -> int:
 async def turns(stack: Stack, template: Template, *, seconds: float, emit: Any) -> None:
     """Tokens served to four equal tenants with jobs of unequal size, over two workers, while all have a backlog."""
     config = {
-        "models": {"quick": _model("quick@latency=50ms")},
+        "models": {"quick": _model("quick@latency=250ms")},
         "tenants": {name: {} for name in TENANTS},
         "intake": {
             "topics": [
@@ -251,7 +251,7 @@ async def turns(stack: Stack, template: Template, *, seconds: float, emit: Any) 
         },
         "worker": {"concurrency": 20},
     }
-    sizes = dict(zip(TENANTS, ((5, 5), (20, 20), (60, 60), (1, 40)), strict=True))
+    sizes = dict(zip(TENANTS, ((10, 10), (20, 20), (30, 30), (1, 40)), strict=True))
     presses = [
         Press(
             model="quick",
