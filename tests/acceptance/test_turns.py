@@ -178,7 +178,7 @@ async def test_equal_tenants_are_served_alike_over_two_workers(
     shares = [served[name] for name in TENANTS]
     print(served, round(fairness(shares), 4), "left", left)  # noqa: T201
     assert min(left[name] for name in TENANTS) > 0
-    # Quiet: above 0.99, as `make bench` measures it. A loaded machine claims late, and who has nothing claimed sits out.
+    # Below the goal of 0.99: on a loaded machine 0.93 and 0.995 were seen, and why is not known yet.
     assert fairness(shares) >= 0.9
 
 
