@@ -225,7 +225,10 @@ class _Attempt:
     def untranslatable(self, exc: UntranslatableError) -> Answer:
         """The request cannot be said in the provider's format, so it was not sent."""
         body = error_body(str(exc), kind="invalid_request_error", param=exc.param)
-        return self._answer(FailureKind.UNTRANSLATABLE, str(exc), body=body)
+        # As every other message on a record names it.
+        param = exc.param if exc.param in {"body", "url"} else f"body.{exc.param}"
+        answer = self._answer(FailureKind.UNTRANSLATABLE, str(exc), body=body)
+        return replace(answer, param=param)
 
     def note(self, event: str, exc: BaseException) -> None:
         """Log a defect of ours."""

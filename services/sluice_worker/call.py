@@ -38,6 +38,9 @@ _STATES = {
     "unknown": State.UNKNOWN,
 }
 
+_UNASKED = (FailureKind.UNTRANSLATABLE, FailureKind.UNPREPARED)
+"""Where it is certain that no provider was called at all."""
+
 
 class CallStep:
     """Calls providers; one task per flight, none outlives its answer."""
@@ -134,6 +137,7 @@ class CallStep:
             message = "the gateway failed before the request was sent"
             problem = Problem(code=ErrorCode.INTERNAL, message=message)
             report = _report(flight, outcome=Outcome.FAILED, money="none", now=_now())
+            report = replace(report, asked=False)
             self._settle.end(flight, State.FAILED, report=report, problem=problem)
             return
         problem = Problem(code=ErrorCode.INTERNAL, message="the gateway failed on this answer")
@@ -254,6 +258,7 @@ def _failed(flight: Flight, answer: Answer, what: Fate, now: float) -> Report:
         code=answer.code or what.code,
         message=answer.message,
         status=answer.status,
+        param=answer.param,
         retry_after_s=answer.retry_after_s,
     )
     outcome = Outcome.UNKNOWN if what.money == "unknown" else Outcome.FAILED
@@ -266,6 +271,7 @@ def _failed(flight: Flight, answer: Answer, what: Fate, now: float) -> Report:
         body=answer.body,
         provider_ms=answer.provider_ms,
         problem=problem,
+        asked=answer.failure not in _UNASKED,
     )
 
 

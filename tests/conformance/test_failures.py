@@ -258,11 +258,12 @@ async def test_what_anthropic_cannot_say_is_named_and_not_sent(
 ) -> None:
     calls = Calls(transport, "anthropic", mock.url)
     answer = await calls(body={"n": 2})
-    assert (answer.failure, answer.code) == (FailureKind.UNTRANSLATABLE, ErrorCode.PROVIDER_ERROR)
+    assert (answer.failure, answer.code) == (FailureKind.UNTRANSLATABLE, ErrorCode.INVALID_RECORD)
+    assert answer.param == "body.n"
     assert orjson.loads(answer.body or b"")["error"]["param"] == "n"
     assert not answer.sent
     embeddings = await calls(operation="embeddings", body={"input": "x"})
-    assert embeddings.failure is FailureKind.UNTRANSLATABLE
+    assert (embeddings.failure, embeddings.param) == (FailureKind.UNTRANSLATABLE, "url")
 
 
 async def test_a_provider_that_quotes_the_key_does_not_leak_it(openai_calls: Calls) -> None:

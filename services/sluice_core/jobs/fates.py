@@ -90,10 +90,10 @@ FATES: Final[dict[FailureKind, Fate]] = {
     ),
     FailureKind.UNTRANSLATABLE: _row(
         "no",
-        ErrorCode.PROVIDER_ERROR,
-        "failed",
+        ErrorCode.INVALID_RECORD,
+        "rejected",
         "none",
-        "the request cannot be said in this provider's format; the message names the field",
+        "the request cannot be said in this provider's format; no provider was asked, param names the field",
     ),
     FailureKind.UNPREPARED: _row(
         "no",

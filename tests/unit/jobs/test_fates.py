@@ -22,7 +22,7 @@ ROWS = [
     ("connect_failed", "no", "provider_unavailable", "failed", True, "none"),
     ("tls_failed", "no", "provider_unavailable", "failed", True, "none"),
     ("not_sent", "partly", "provider_unavailable", "failed", True, "none"),
-    ("untranslatable", "no", "provider_error", "failed", False, "none"),
+    ("untranslatable", "no", "invalid_record", "rejected", False, "none"),
     ("unprepared", "no", "internal", "failed", False, "none"),
     ("timeout_no_status", "yes", "outcome_unknown", "unknown", False, "unknown"),
     ("reset_no_status", "yes", "outcome_unknown", "unknown", False, "unknown"),
