@@ -23,7 +23,7 @@ from sluice_providers.adapter import (
     Whole,
 )
 from sluice_providers.clock import Timeouts
-from sluice_providers.errors import error_body, retry_after_s
+from sluice_providers.errors import error_body, hide_key, retry_after_s
 from sluice_providers.faults import ExchangeError, place, unprepared
 from sluice_providers.http import Transport, header_text
 from sluice_providers.port import Answer, Call
@@ -219,8 +219,7 @@ class _Attempt:
 
     def _hide_key(self, body: bytes) -> bytes:
         """A provider that quotes the key in its error must not carry it into results."""
-        key = self._call.target.api_key.encode()
-        return body.replace(key, b"[key]") if key else body
+        return hide_key(body, self._call.target.api_key)
 
     def untranslatable(self, exc: UntranslatableError) -> Answer:
         """The request cannot be said in the provider's format, so it was not sent."""
@@ -271,7 +270,8 @@ class _Attempt:
             if self._deltas
             else FailureKind.IN_STREAM_ERROR_BEFORE_DELTA
         )
-        return self.failed(kind, str(exc), body=self._hide_key(exc.body))
+        message = self._hide_key(str(exc).encode(errors="replace")).decode(errors="replace")
+        return self.failed(kind, message, body=self._hide_key(exc.body))
 
     def unreadable(self, exc: Exception) -> Answer:
         """The answer cannot be read; once deltas are out, that is a broken stream."""
