@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from sluice_core.usage.model import Usage
-from sluice_core.usage.policy import count, part
+from sluice_core.usage.policy import UncountableError, consistent, count, part
 from sluice_providers.adapter import MalformedError, ReportedError, Whole
 from sluice_providers.assembly import ChatAssembly
 from sluice_providers.errors import error_body
@@ -26,21 +26,34 @@ _REFUSED = "The model refused to answer."
 
 
 def read_usage(document: object) -> Usage | None:
-    """Usage as Anthropic reports it, whose `input_tokens` leaves out what went through the cache."""
+    """Usage as Anthropic reports it; None where it is missing, counts nothing or has a counter that is no number.
+
+    Its `input_tokens` leaves out what went through the cache. Parts that are more than their total raise it
+    (`consistent`).
+    """
     if not isinstance(document, dict):
         return None
+    try:
+        usage = consistent(_counters(document))
+    except UncountableError:
+        return None
+    return usage if usage.input_tokens or usage.output_tokens else None
+
+
+def _counters(document: dict[str, Any]) -> Usage:
     read = count(document, "cache_read_input_tokens")
-    written = count(document, "cache_creation_input_tokens")
-    hour = count(part(document, "cache_creation"), "ephemeral_1h_input_tokens")
-    usage = Usage(
+    kept = part(document, "cache_creation")
+    hour = count(kept, "ephemeral_1h_input_tokens")
+    minutes = count(kept, "ephemeral_5m_input_tokens")
+    written = max(count(document, "cache_creation_input_tokens"), hour + minutes)
+    return Usage(
         input_tokens=count(document, "input_tokens") + read + written,
         cache_read_tokens=read,
         cache_write_tokens=written,
-        cache_write_1h_tokens=min(hour, written),
+        cache_write_1h_tokens=hour,
         output_tokens=count(document, "output_tokens"),
         reasoning_tokens=count(part(document, "output_tokens_details"), "thinking_tokens"),
     )
-    return usage if usage.input_tokens or usage.output_tokens else None
 
 
 def openai_usage(usage: Usage | None) -> dict[str, Any] | None:
@@ -204,8 +217,9 @@ class AnthropicStream:
         self._count(message.get("usage"))
         return [self._chunk({"role": "assistant", "content": ""})]
 
-    def _count(self, usage: dict[str, Any] | None) -> None:
-        self._usage |= {name: value for name, value in (usage or {}).items() if value is not None}
+    def _count(self, usage: object) -> None:
+        if isinstance(usage, dict):
+            self._usage |= {name: value for name, value in usage.items() if value is not None}
 
     def _block(self, index: int, block: dict[str, Any]) -> list[dict[str, Any]]:
         if block["type"] in {"thinking", "redacted_thinking"}:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+import structlog
 
 from sluice_core.jobs.fates import FailureKind, fate
 from sluice_core.usage.model import Usage
@@ -22,13 +23,15 @@ from sluice_providers.adapter import (
     Whole,
 )
 from sluice_providers.clock import Timeouts
-from sluice_providers.errors import error_body, retry_after_s
-from sluice_providers.faults import ExchangeError
+from sluice_providers.errors import error_body, hide_key, retry_after_s
+from sluice_providers.faults import ExchangeError, place, unprepared
 from sluice_providers.http import Transport, header_text
 from sluice_providers.port import Answer, Call
 from sluice_providers.quota import exhausted_s
 from sluice_providers.registry import adapter_for
 from sluice_providers.sse import EventTooLargeError, SseParser
+
+_log = structlog.stdlib.get_logger(__name__)
 
 OnChunks = Callable[[list[bytes]], None]
 _ERROR_BYTES = 1024 * 1024
@@ -55,6 +58,19 @@ async def call(call: Call, *, transport: Transport, on_chunks: OnChunks | None) 
         outgoing = attempt.prepare()
     except UntranslatableError as exc:
         return attempt.untranslatable(exc)
+    except Exception as exc:  # noqa: BLE001 - a defect of ours, but nothing has left
+        attempt.note("call.unprepared", exc)
+        return attempt.broken(unprepared())
+    try:
+        return await _exchange(call, outgoing, attempt, transport)
+    except Exception as exc:  # noqa: BLE001 - a defect of ours: what was asked for may be billed
+        attempt.note("call.defect", exc)
+        return attempt.defective()
+
+
+async def _exchange(
+    call: Call, outgoing: Outgoing, attempt: "_Attempt", transport: Transport
+) -> Answer:
     loop = asyncio.get_running_loop()
     now, target = loop.time(), call.target
     timeouts = Timeouts(
@@ -67,6 +83,8 @@ async def call(call: Call, *, transport: Transport, on_chunks: OnChunks | None) 
     try:
         await transport.exchange(outgoing, timeouts, attempt)
     except ExchangeError as exc:
+        if exc.kind is FailureKind.UNPREPARED:
+            attempt.note("call.unprepared", exc.__cause__ or exc)
         return attempt.broken(exc)
     except _TooLargeError:
         limit = call.answer_bytes_limit
@@ -84,7 +102,7 @@ class _Attempt:
     def __init__(self, call: Call, on_chunks: OnChunks | None) -> None:
         self._call = call
         self._on_chunks = on_chunks
-        self._adapter: Adapter = adapter_for(call.target.kind)
+        self._adapter: Adapter
         self._request: Mapping[str, Any] = {}
         self._started = time.monotonic()
         self._first_byte_ms: int | None = None
@@ -105,6 +123,7 @@ class _Attempt:
     def prepare(self) -> Outgoing:
         """Translate the request and add the headers that every provider gets."""
         call = self._call
+        self._adapter = adapter_for(call.target.kind)
         try:
             self._request = dict(orjson.loads(call.body))
         except (TypeError, ValueError) as exc:
@@ -200,13 +219,31 @@ class _Attempt:
 
     def _hide_key(self, body: bytes) -> bytes:
         """A provider that quotes the key in its error must not carry it into results."""
-        key = self._call.target.api_key.encode()
-        return body.replace(key, b"[key]") if key else body
+        return hide_key(body, self._call.target.api_key)
 
     def untranslatable(self, exc: UntranslatableError) -> Answer:
         """The request cannot be said in the provider's format, so it was not sent."""
         body = error_body(str(exc), kind="invalid_request_error", param=exc.param)
-        return self._answer(FailureKind.UNTRANSLATABLE, str(exc), body=body)
+        # As every other message on a record names it.
+        param = exc.param if exc.param in {"body", "url"} else f"body.{exc.param}"
+        answer = self._answer(FailureKind.UNTRANSLATABLE, str(exc), body=body)
+        return replace(answer, param=param)
+
+    def note(self, event: str, exc: BaseException) -> None:
+        """Log a defect of ours."""
+        call = self._call
+        _log.error(event, job_id=str(call.job_id), attempt=call.attempt, defect=place(exc))
+
+    def defective(self) -> Answer:
+        """Our own code failed once the request had left; a refusal is one all the same."""
+        self._sent = True
+        # The others may be what it failed on.
+        self._headers = {
+            name: self._headers[name] for name in _REQUEST_IDS if name in self._headers
+        }
+        if self._refused:
+            return self._answer(FailureKind.STATUS_ERROR, f"the provider answered {self._status}")
+        return self._answer(FailureKind.DEFECT, "the gateway failed on this answer")
 
     def broken(self, error: ExchangeError) -> Answer:
         """The exchange ended early."""
@@ -233,7 +270,8 @@ class _Attempt:
             if self._deltas
             else FailureKind.IN_STREAM_ERROR_BEFORE_DELTA
         )
-        return self.failed(kind, str(exc), body=self._hide_key(exc.body))
+        message = self._hide_key(str(exc).encode(errors="replace")).decode(errors="replace")
+        return self.failed(kind, message, body=self._hide_key(exc.body))
 
     def unreadable(self, exc: Exception) -> Answer:
         """The answer cannot be read; once deltas are out, that is a broken stream."""

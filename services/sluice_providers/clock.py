@@ -19,7 +19,7 @@ class Timeouts:
 class Clock:
     """How far an exchange has come, and one timer for all of its phases; made by the task that it may cancel.
 
-    `begun`: there is a connection; `sent`: it has taken the request's last byte; `answered`: there is a status.
+    `begun`: there is a connection; `sent`: it was handed the request's last byte; `answered`: there is a status.
     `deadline_hit`: the bound that counts now is the job's deadline. A later bound only takes note: the timer looks
     at it when it fires. So an exchange that goes well arms one timer, however many phases it has.
 

@@ -1,6 +1,7 @@
 """Reads what providers say when they refuse: the kind of refusal, and when to come back."""
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -70,6 +71,19 @@ def error_body(
 ) -> bytes:
     """An error in OpenAI's form."""
     return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def hide_key(text: bytes, key: str) -> bytes:
+    """The same without the key, however JSON may write it: each character plain or as an escape, in nested texts too."""
+    if not key:
+        return text
+    return re.sub(b"".join(map(_written, key)), b"[key]", text)
+
+
+def _written(character: str) -> bytes:
+    """A pattern for the ways to write one character; the backslashes are bounded, so that none takes long."""
+    plain = re.escape(character.encode(errors="surrogatepass"))
+    return rb"\\{0,8}(?:%b|u(?i:%04x))" % (plain, ord(character))
 
 
 def wrap(status: int, body: bytes) -> tuple[str, bytes]:

@@ -1,6 +1,7 @@
 """How an exchange ends early: foreign errors are mapped to `ExchangeError` once, here."""
 
 import ssl
+import traceback
 from typing import Final
 
 import aiohttp
@@ -26,6 +27,19 @@ class ExchangeError(Exception):
         super().__init__(message)
         self.kind = kind
         self.sent = sent
+
+
+def unprepared() -> ExchangeError:
+    """What an exchange says that our own code ended before the request had left."""
+    message = "the gateway failed before the request was sent"
+    return ExchangeError(FailureKind.UNPREPARED, message, sent=False)
+
+
+def place(exc: BaseException) -> str:
+    """Where a defect is: class, file and line. Its message may hold a prompt or a key, so it is left out."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    at = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return type(exc).__name__ + at
 
 
 def timed_out(clock: Clock) -> ExchangeError:

@@ -26,7 +26,7 @@ from yarl import URL
 
 from sluice_providers.adapter import Outgoing
 from sluice_providers.clock import Clock, Timeouts
-from sluice_providers.faults import broken, timed_out
+from sluice_providers.faults import broken, timed_out, unprepared
 
 _PIECE = 256 * 1024
 _UNBLOCKED = 16 * 1024
@@ -110,11 +110,14 @@ class Transport:
         """Send once and push the answer into `sink` until it is complete. Raises ExchangeError.
 
         What the sink raises ends the exchange and passes through; so does cancellation. In both cases the
-        connection is closed.
+        connection is closed. A defect before the request has left is an ExchangeError as well: nothing was sent.
         """
         assert self._connector is not None, "the transport is used inside its context"
-        address = self._addresses.get(outgoing.url) or self._address(outgoing.url)
-        request = _head(address.head, outgoing)
+        try:
+            address = self._addresses.get(outgoing.url) or self._address(outgoing.url)
+            request = _head(address.head, outgoing)
+        except Exception as exc:
+            raise unprepared() from exc
         clock = Clock(timeouts)
         try:
             try:
@@ -131,6 +134,10 @@ class Transport:
             raise timed_out(clock) from exc
         except _FOREIGN as exc:
             raise broken(exc, clock) from exc
+        except Exception as exc:
+            if clock.sent or clock.answered:
+                raise
+            raise unprepared() from exc
 
     async def _connect(self, request: aiohttp.ClientRequest) -> Connection:
         """A connection on which nothing has arrived yet.
@@ -220,11 +227,13 @@ async def _upload(protocol: ResponseHandler, head: bytes, content: bytes, clock:
         writer = StreamWriter(protocol, asyncio.get_running_loop())
         await writer.write(head)
         for start in range(0, len(content), _PIECE):
-            await writer.write(content[start : start + _PIECE])
+            await writer.write(content[start : start + _PIECE], drain=False)
+            # What was handed over may arrive whole even if the connection never says so.
+            clock.sent = start + _PIECE >= len(content)
+            await writer.drain()
     except (aiohttp.ClientError, OSError) as exc:
         protocol.set_exception(exc)  # whoever waits for the answer gets it
         return
-    clock.sent = True
     clock.allow(clock.timeouts.first_byte_s)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from sluice_core.usage.model import Usage
-from sluice_core.usage.policy import count, part
+from sluice_core.usage.policy import UncountableError, consistent, count, part
 from sluice_providers.adapter import (
     EmptyError,
     MalformedError,
@@ -185,14 +185,26 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def read_usage(document: object) -> Usage | None:
-    """Usage as OpenAI reports it; None where it is missing or counts nothing."""
+    """Usage as OpenAI reports it; None where it is missing, counts nothing or has a counter that is no number.
+
+    Parts that are more than their total raise it (`consistent`).
+    """
     if not isinstance(document, dict):
         return None
+    try:
+        usage = consistent(_counters(document))
+    except UncountableError:
+        return None
+    # A call that worked used something: all zero is a server that does not count.
+    return usage if usage.input_tokens or usage.output_tokens else None
+
+
+def _counters(document: dict[str, Any]) -> Usage:
     prompt, output = (
         part(document, "prompt_tokens_details"),
         part(document, "completion_tokens_details"),
     )
-    usage = Usage(
+    return Usage(
         input_tokens=count(document, "prompt_tokens"),
         cache_read_tokens=count(prompt, "cached_tokens"),
         cache_write_tokens=count(prompt, "cache_write_tokens"),
@@ -201,8 +213,6 @@ def read_usage(document: object) -> Usage | None:
         reasoning_tokens=count(output, "reasoning_tokens"),
         output_audio_tokens=count(output, "audio_tokens"),
     )
-    # A call that worked used something: all zero is a server that does not count.
-    return usage if usage.input_tokens or usage.output_tokens else None
 
 
 def _finish(choice: dict[str, Any]) -> str:

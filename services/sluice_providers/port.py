@@ -62,6 +62,7 @@ class Answer:
 
     `status` and `request_id` are the provider's. `body` is a success in OpenAI form under the model name
     that was asked for, or the provider's error in OpenAI's error form; None where neither is whole.
+    `param` names the field that kept the request from being sent.
     `usage` is what the call used: reported, or else estimated once a 2xx had begun; None where nothing
     can have been billed or nobody knows. `sent` says that the whole request had left: a
     timeout or deadline without it costs nothing. `deltas` counts the chunks handed out, `finish` holds
@@ -85,3 +86,4 @@ class Answer:
     finish: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     exhausted_s: float | None = None
+    param: str | None = None

@@ -16,7 +16,7 @@ from sluice_core.pricing.policy import charge, meter_document
 from sluice_core.settlement.model import Priced, Problem, Report
 from sluice_core.usage.model import NOTHING
 from sluice_platform.crash import crash_point
-from sluice_providers.calls import call
+from sluice_providers.calls import OnChunks, call
 from sluice_providers.http import Transport
 from sluice_providers.port import Answer, Call
 from sluice_schemas.errors import ErrorCode
@@ -37,6 +37,9 @@ _STATES = {
     "cancelled": State.CANCELLED,
     "unknown": State.UNKNOWN,
 }
+
+_UNASKED = (FailureKind.UNTRANSLATABLE, FailureKind.UNPREPARED)
+"""Where it is certain that no provider was called at all."""
 
 
 class CallStep:
@@ -93,13 +96,16 @@ class CallStep:
 
     async def _run(self, flight: Flight) -> None:
         answer: Answer | None = None
+        sent = False
         try:
-            answer = await self._call(flight)
+            made, on_chunks = self._prepare(flight)
+            sent = True  # from here on, `call` knows better and says it in its answer
+            answer = await call(made, transport=self._transport, on_chunks=on_chunks)
         except asyncio.CancelledError:
             if not flight.answered:
                 raise  # the process ends: the ledger's lease says the rest
         except Exception:  # noqa: BLE001 - whatever it is, the job must not hang
-            # A defect of ours. What the provider did is not known, and nothing is left to hang.
+            # A defect of ours. Once the request may have left, what the provider did is not known.
             _log.exception("call.defect", job_id=str(flight.id))
         finally:
             self._leave(flight)
@@ -110,12 +116,12 @@ class CallStep:
             if flight.answered:
                 self._settle.read(flight, _reading_report(flight, answer))
             elif answer is None:
-                self._give_up(flight)
+                self._give_up(flight, sent=sent)
             else:
                 self._conclude(flight, answer)
         except Exception:  # noqa: BLE001 - as above
             _log.exception("call.defect", job_id=str(flight.id))
-            self._give_up(flight)
+            self._give_up(flight, sent=answer is None or answer.sent)
 
     def _leave(self, flight: Flight) -> None:
         self.flights.discard(flight)
@@ -125,13 +131,21 @@ class CallStep:
             flight.flush()
         self._finished(flight)
 
-    def _give_up(self, flight: Flight) -> None:
-        """End a flight that our own code failed on: its money stays held until somebody looks."""
+    def _give_up(self, flight: Flight, *, sent: bool) -> None:
+        """End a flight that our own code failed on: once it was sent, its money stays held until somebody looks."""
+        if not sent:
+            message = "the gateway failed before the request was sent"
+            problem = Problem(code=ErrorCode.INTERNAL, message=message)
+            report = _report(flight, outcome=Outcome.FAILED, money="none", now=_now())
+            report = replace(report, asked=False)
+            self._settle.end(flight, State.FAILED, report=report, problem=problem)
+            return
         problem = Problem(code=ErrorCode.INTERNAL, message="the gateway failed on this answer")
         report = _report(flight, outcome=Outcome.UNKNOWN, money="unknown", now=_now())
         self._settle.end(flight, State.UNKNOWN, report=report, problem=problem)
 
-    async def _call(self, flight: Flight) -> Answer:
+    def _prepare(self, flight: Flight) -> tuple[Call, OnChunks | None]:
+        """The call and where its chunks go; its deadline's timer runs from here on."""
         job, route = flight.job, flight.route
         assert route is not None
         left = job.deadline - flight.started_at
@@ -139,21 +153,18 @@ class CallStep:
             flight.timer = asyncio.get_running_loop().call_later(
                 max(0.0, left), self.end_early, flight, State.EXPIRED
             )
-        return await call(
-            Call(
-                job_id=job.id,
-                attempt=job.attempt,
-                operation="embeddings" if job.facts.operation == "embeddings" else "chat",
-                body=job.body,
-                stream=job.streams,
-                target=route.target,
-                deadline=min(left, route.target.total_timeout_s) + READ_ON_S,
-                answer_bytes_limit=self._answer_bytes,
-                traceparent=flight.requester.traceparent,
-            ),
-            transport=self._transport,
-            on_chunks=self._deltas.channel(flight),
+        made = Call(
+            job_id=job.id,
+            attempt=job.attempt,
+            operation="embeddings" if job.facts.operation == "embeddings" else "chat",
+            body=job.body,
+            stream=job.streams,
+            target=route.target,
+            deadline=min(left, route.target.total_timeout_s) + READ_ON_S,
+            answer_bytes_limit=self._answer_bytes,
+            traceparent=flight.requester.traceparent,
         )
+        return made, self._deltas.channel(flight)
 
     def _conclude(self, flight: Flight, answer: Answer) -> None:
         now = _now()
@@ -247,6 +258,7 @@ def _failed(flight: Flight, answer: Answer, what: Fate, now: float) -> Report:
         code=answer.code or what.code,
         message=answer.message,
         status=answer.status,
+        param=answer.param,
         retry_after_s=answer.retry_after_s,
     )
     outcome = Outcome.UNKNOWN if what.money == "unknown" else Outcome.FAILED
@@ -259,6 +271,7 @@ def _failed(flight: Flight, answer: Answer, what: Fate, now: float) -> Report:
         body=answer.body,
         provider_ms=answer.provider_ms,
         problem=problem,
+        asked=answer.failure not in _UNASKED,
     )
 
 

@@ -16,6 +16,7 @@ from sluice_core.publishing.model import Due, Origin, StoredResult
 from sluice_core.publishing.policy import result_messages, usage_message
 from sluice_core.publishing.repository import DUPLICATE, RESULT, USAGE, OutboxRepository
 from sluice_core.publishing.service import Publisher
+from sluice_core.settlement.last_resort import last_resort
 from sluice_core.settlement.model import Problem, Report
 from sluice_core.settlement.policy import ending, reading_ended, retrying
 from sluice_platform.batching import Batcher
@@ -34,8 +35,11 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Item:
+    """A flight's settlement; `refused`: how often it could not be stored and was made plainer."""
+
     flight: Flight
     settlement: Settlement
+    refused: int = 0
 
 
 class SettleStep:
@@ -150,20 +154,24 @@ class SettleStep:
             await asyncio.sleep(RETRY_S)
 
     async def _one_by_one(self, items: list[_Item]) -> None:
-        """Bisect a batch in which one settlement cannot be stored; that one ends as `internal`."""
+        """Bisect a batch in which one settlement cannot be stored; that one ends as `internal`.
+
+        First without the answer, then, where that is refused as well, with hardly more than numbers.
+        """
         if len(items) > 1:
             middle = len(items) // 2
             await self._write(items[:middle])
             await self._write(items[middle:])
             return
         (item,) = items
-        _log.error("settle.poison", job_id=str(item.flight.id))
-        settlement = item.settlement
-        if settlement.code == ErrorCode.INTERNAL:
+        _log.error("settle.poison", job_id=str(item.flight.id), refused=item.refused + 1)
+        if item.refused >= len(_PLAINER):
             # Its row stays as it is until this worker ends; then the keeper judges it.
+            _log.error("settle.left_to_keeper", job_id=str(item.flight.id))
             self._released(item.flight)
             return
-        await self._write([_Item(item.flight, _unstorable(item))])
+        plainer = _PLAINER[item.refused](item)
+        await self._write([_Item(item.flight, plainer, item.refused + 1)])
 
     async def _events(self, items: list[_Item], settled: Settled) -> None:
         by_row = {
@@ -247,3 +255,17 @@ def _unstorable(item: _Item) -> Settlement:
         problem=Problem(code=ErrorCode.INTERNAL, message="the answer could not be stored"),
     )
     return replace(bare, state=State.FAILED, ce_id=plain.ce_id, result=plain.result)
+
+
+def _bare(item: _Item) -> Settlement:
+    return last_resort(
+        item.settlement,
+        item.flight.job,
+        custom_id=item.flight.requester.custom_id,
+        now=round(time.time(), 6),
+        ce_id=uuid7(),
+    )
+
+
+_PLAINER = (_unstorable, _bare)
+"""What a settlement that cannot be stored becomes, one after the other."""

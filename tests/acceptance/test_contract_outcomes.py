@@ -155,6 +155,16 @@ async def test_refusals_pass_through_and_are_not_retried(
     assert len(await calls(outside, value)) == 1
 
 
+async def test_what_its_provider_cannot_be_asked_is_rejected_unasked(outside: Outsider) -> None:
+    value = value_of(await outside.ask(say("two of them", "smart", n=2)))
+    assert summary(value) == ("rejected", "invalid_record")
+    assert value["error"]["param"] == "body.n"
+    assert value["response"] is None
+    assert (value["job"]["attempts"], value["job"]["cost_usd"]) == (0, "0.000000000")
+    assert not await calls(outside, value)
+    assert not await outside.usage_rows(value["id"], count=0)
+
+
 async def test_a_provider_that_is_not_there(outside: Outsider) -> None:
     value = value_of(await outside.ask(say("x", "absent/any"), max_attempts=1))
     assert summary(value) == ("failed", "provider_unavailable")

@@ -258,29 +258,42 @@ async def test_what_anthropic_cannot_say_is_named_and_not_sent(
 ) -> None:
     calls = Calls(transport, "anthropic", mock.url)
     answer = await calls(body={"n": 2})
-    assert (answer.failure, answer.code) == (FailureKind.UNTRANSLATABLE, ErrorCode.PROVIDER_ERROR)
+    assert (answer.failure, answer.code) == (FailureKind.UNTRANSLATABLE, ErrorCode.INVALID_RECORD)
+    assert answer.param == "body.n"
     assert orjson.loads(answer.body or b"")["error"]["param"] == "n"
     assert not answer.sent
     embeddings = await calls(operation="embeddings", body={"input": "x"})
-    assert embeddings.failure is FailureKind.UNTRANSLATABLE
+    assert (embeddings.failure, embeddings.param) == (FailureKind.UNTRANSLATABLE, "url")
 
 
-async def test_a_provider_that_quotes_the_key_does_not_leak_it(openai_calls: Calls) -> None:
+@pytest.mark.parametrize("quoted", [b"sk-secret", rb"\u0073k\u002Dsecret"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 401 No\r\n",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n",
+    ],
+)
+async def test_a_provider_that_quotes_the_key_does_not_leak_it(
+    openai_calls: Calls, head: bytes, quoted: bytes
+) -> None:
+    streamed = b"event-stream" in head
+    body = b'{"error": {"message": "bad key %b", "type": "x", "param": null, "code": null}}'
+    body = (b"data: %b\n\n" if streamed else b"%b") % (body % quoted)
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        body = (
-            b'{"error": {"message": "bad key sk-secret", "type": "x", "param": null, "code": null}}'
-        )
-        writer.write(b"HTTP/1.1 401 No\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        writer.write(head + b"content-length: %d\r\n\r\n%b" % (len(body), body))
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        answer = await openai_calls(base_url=f"http://127.0.0.1:{port}/v1")
-    assert answer.status == 401
-    assert b"sk-secret" not in (answer.body or b"")
-    assert "sk-secret" not in answer.message
+        answer = await openai_calls(base_url=f"http://127.0.0.1:{port}/v1", stream=streamed)
+    assert answer.failure is not None
+    assert orjson.loads(answer.body or b"")["error"]["message"] == "bad key [key]"
+    assert answer.message == "bad key [key]"
 
 
 async def test_a_server_that_answers_a_stream_whole_is_understood(openai_calls: Calls) -> None:

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+import structlog
 from tests.conformance.driver import Calls
 
 from sluice_core.jobs.fates import FailureKind
 from sluice_providers.calls import call
+from sluice_schemas.errors import ErrorCode
 
 
 @contextlib.asynccontextmanager
@@ -74,12 +76,51 @@ async def test_a_body_that_only_its_end_delimits(openai_calls: Calls) -> None:
 
 async def test_a_header_of_two_lines_is_not_sent(openai_calls: Calls) -> None:
     async with _answering(b"") as base_url:
-        with pytest.raises(ValueError, match="control character"):
-            await call(
-                replace(openai_calls.build(base_url=base_url), traceparent="00\r\nx: y"),
+        answer = await call(
+            replace(openai_calls.build(base_url=base_url), traceparent="00\r\nx: y"),
+            transport=openai_calls.transport,
+            on_chunks=None,
+        )
+    assert (answer.failure, answer.code) == (FailureKind.UNPREPARED, ErrorCode.INTERNAL)
+    assert (answer.sent, answer.status, answer.usage) == (False, None, None)
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "smoke-signals"}, {"base_url": "http://[::1"}])
+async def test_a_request_that_our_own_code_fails_to_make_is_not_sent(
+    openai_calls: Calls, wrong: dict[str, str]
+) -> None:
+    made = openai_calls.build(base_url="http://127.0.0.1:1/v1")
+    with structlog.testing.capture_logs() as logs:
+        answer = await call(
+            replace(made, target=replace(made.target, **wrong)),  # type: ignore[arg-type]
+            transport=openai_calls.transport,
+            on_chunks=None,
+        )
+    assert (answer.failure, answer.code) == (FailureKind.UNPREPARED, ErrorCode.INTERNAL)
+    assert (answer.sent, answer.status, answer.usage) == (False, None, None)
+    assert answer.message == "the gateway failed before the request was sent"
+    ((event, job),) = [(entry["event"], entry["job_id"]) for entry in logs]
+    assert (event, job) == ("call.unprepared", str(made.job_id))
+    assert "smoke" not in str(logs)
+
+
+async def test_a_defect_once_the_request_has_left_raises_nothing(openai_calls: Calls) -> None:
+    def fail(_chunks: list[bytes]) -> None:
+        raise RuntimeError("what the prompt was")
+
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}\n\n'
+    head = b"HTTP/1.1 200 OK\r\nx-request-id: req-7\r\ncontent-type: text/event-stream\r\n\r\n"
+    async with _answering(head + chunk) as base_url:
+        with structlog.testing.capture_logs() as logs:
+            answer = await call(
+                openai_calls.build(base_url=base_url, stream=True),
                 transport=openai_calls.transport,
-                on_chunks=None,
+                on_chunks=fail,
             )
+    assert (answer.failure, answer.code) == (FailureKind.DEFECT, ErrorCode.INTERNAL)
+    assert (answer.sent, answer.status, answer.request_id) == (True, 200, "req-7")
+    assert [entry["event"] for entry in logs] == ["call.defect"]
+    assert "prompt" not in str(logs)
 
 
 async def test_an_encoding_that_cannot_be_undone_is_an_answer_cut_short(

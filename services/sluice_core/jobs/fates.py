@@ -23,6 +23,7 @@ class FailureKind(StrEnum):
     TLS_FAILED = "tls_failed"
     NOT_SENT = "not_sent"
     UNTRANSLATABLE = "untranslatable"
+    UNPREPARED = "unprepared"
     TIMEOUT_NO_STATUS = "timeout_no_status"
     RESET_NO_STATUS = "reset_no_status"
     STATUS_ERROR = "status_error"
@@ -39,6 +40,7 @@ class FailureKind(StrEnum):
     WORKER_DIED = "worker_died"
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
+    DEFECT = "defect"
 
 
 Sent = Literal["no", "partly", "yes"]
@@ -88,10 +90,17 @@ FATES: Final[dict[FailureKind, Fate]] = {
     ),
     FailureKind.UNTRANSLATABLE: _row(
         "no",
-        ErrorCode.PROVIDER_ERROR,
+        ErrorCode.INVALID_RECORD,
+        "rejected",
+        "none",
+        "the request cannot be said in this provider's format; no provider was asked, param names the field",
+    ),
+    FailureKind.UNPREPARED: _row(
+        "no",
+        ErrorCode.INTERNAL,
         "failed",
         "none",
-        "the request cannot be said in this provider's format; the message names the field",
+        "our own code failed before anything was sent; it would again",
     ),
     FailureKind.TIMEOUT_NO_STATUS: _row(
         "yes",
@@ -181,6 +190,13 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "expired",
         "unknown",
         "the upstream is read on; where it reports its usage, that is booked instead",
+    ),
+    FailureKind.DEFECT: _row(
+        "yes",
+        ErrorCode.INTERNAL,
+        "unknown",
+        "unknown",
+        "our own code failed once the request had left; somebody has to look",
     ),
 }
 """Every kind but `status_error`, which goes by the status."""

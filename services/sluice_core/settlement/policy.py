@@ -155,7 +155,7 @@ def result_value(
             "job": {
                 "state": state.label,
                 "class": facts.job_class.label,
-                "attempts": job.attempts_made,
+                "attempts": job.attempts_made - (report is not None and not report.asked),
                 "run_id": facts.run_id,
                 "model": facts.model,
                 "account": None if report is None else report.account,

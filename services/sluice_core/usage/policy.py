@@ -1,6 +1,7 @@
 """How tokens are counted where a provider does not say, and how its counters are read where it does."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sluice_core.usage.model import Usage
@@ -14,16 +15,41 @@ MOST_TOKENS = 10**9
 """No call counts more: a larger number is a defect of the server, and no money is booked for it."""
 
 
+class UncountableError(ValueError):
+    """A counter that is no whole number of tokens: nothing else in its document can be relied on either."""
+
+
 def count(document: Mapping[str, Any] | None, name: str) -> int:
-    """A non-negative whole counter of a provider's usage document; 0 where it is absent, no number or absurd."""
+    """A counter of a provider's usage document; 0 where it is absent or null.
+
+    Raises UncountableError for anything but a whole number from 0 to `MOST_TOKENS`. The document then counts as
+    not reported, so that the call is estimated: a counter read as 0 would make it look cheaper than it was.
+    """
     value = document.get(name) if document else None
-    if type(value) is int and 0 <= value <= MOST_TOKENS:
-        return value  # which is what nearly all are
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if value is None:
         return 0
-    if not 0 <= value <= MOST_TOKENS:
-        return 0
-    return int(value)
+    if type(value) is not int or not 0 <= value <= MOST_TOKENS:
+        raise UncountableError(f"{name} is no number of tokens")
+    return value
+
+
+def consistent(usage: Usage) -> Usage:
+    """The same with no subset larger than the total that includes it.
+
+    A total that is less than its parts is raised to them and no part is cut: every counter is the provider's own
+    evidence of what it did, and this is the reading under which the cost is never understated. Input audio may have
+    been read from the cache, so it is held against the input alone; the other parts of a total do not overlap.
+    """
+    written = max(usage.cache_write_tokens, usage.cache_write_1h_tokens)
+    given = max(usage.input_tokens, usage.cache_read_tokens + written, usage.input_audio_tokens)
+    output = max(usage.output_tokens, usage.reasoning_tokens + usage.output_audio_tokens)
+    if (written, given, output) == (
+        usage.cache_write_tokens,
+        usage.input_tokens,
+        usage.output_tokens,
+    ):
+        return usage
+    return replace(usage, cache_write_tokens=written, input_tokens=given, output_tokens=output)
 
 
 def part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -22,7 +22,8 @@ ROWS = [
     ("connect_failed", "no", "provider_unavailable", "failed", True, "none"),
     ("tls_failed", "no", "provider_unavailable", "failed", True, "none"),
     ("not_sent", "partly", "provider_unavailable", "failed", True, "none"),
-    ("untranslatable", "no", "provider_error", "failed", False, "none"),
+    ("untranslatable", "no", "invalid_record", "rejected", False, "none"),
+    ("unprepared", "no", "internal", "failed", False, "none"),
     ("timeout_no_status", "yes", "outcome_unknown", "unknown", False, "unknown"),
     ("reset_no_status", "yes", "outcome_unknown", "unknown", False, "unknown"),
     ("context_length", "yes", "context_length_exceeded", "failed", False, "none"),
@@ -38,6 +39,7 @@ ROWS = [
     ("worker_died", "yes", "outcome_unknown", "unknown", False, "unknown"),
     ("cancelled", "yes", "cancelled", "cancelled", False, "unknown"),
     ("deadline", "yes", "deadline_exceeded", "expired", False, "unknown"),
+    ("defect", "yes", "internal", "unknown", False, "unknown"),
 ]
 
 STATUSES = [

@@ -1,12 +1,13 @@
 """Refusals are told apart and waiting times are read."""
 
+import json
 from email.utils import formatdate
 
 import pytest
 
 from sluice_core.jobs.fates import FailureKind
 from sluice_providers.anthropic import AnthropicAdapter
-from sluice_providers.errors import retry_after_s
+from sluice_providers.errors import hide_key, retry_after_s
 from sluice_providers.openai import OpenAIAdapter
 from sluice_providers.registry import adapter_for
 
@@ -83,3 +84,24 @@ def test_anthropics_too_long_prompt() -> None:
 def test_an_unknown_kind_lists_the_known() -> None:
     with pytest.raises(LookupError, match="anthropic, openai"):
         adapter_for("gemini")
+
+
+@pytest.mark.parametrize("key", ["sk-secret/+=", 'odd"key\\end', "schlüssel-1"])
+@pytest.mark.parametrize("nested", [0, 1, 2])
+def test_a_key_is_hidden_however_json_writes_it(key: str, nested: int) -> None:
+    escaped = "".join(f"\\u{ord(character):04X}" for character in key)
+    for written in (json.dumps(key), json.dumps(key).replace("/", "\\/"), f'"{escaped}"'):
+        text = f'{{"error": {{"message": {written}}}}}'
+        for _ in range(nested):
+            text = json.dumps({"error": {"message": text}})
+        hidden = hide_key(text.encode(), key).decode()
+        document = json.loads(hidden)
+        for _ in range(nested):
+            document = json.loads(document["error"]["message"])
+        assert document == {"error": {"message": "[key]"}}
+
+
+def test_hiding_a_key_takes_no_long_time_and_changes_nothing_else() -> None:
+    hostile = b"\\" * 200_000 + b"sk-secre"
+    assert hide_key(hostile, "sk-secret") == hostile
+    assert hide_key(b"anything", "") == b"anything"

@@ -10,6 +10,7 @@ from sluice_core.usage.model import Usage
 from sluice_core.usage.policy import estimate, estimate_input
 from sluice_providers.adapter import EmptyError, MalformedError, ReportedError, StreamReader
 from sluice_providers.anthropic_answer import AnthropicStream, translate
+from sluice_providers.anthropic_answer import read_usage as read_anthropic_usage
 from sluice_providers.openai import OpenAIStream, read_usage
 from sluice_providers.sse import Event
 
@@ -211,10 +212,55 @@ def test_anthropic_whole_and_streamed_are_the_same() -> None:
         {"prompt_tokens": -5},
         {"prompt_tokens": "9"},
         {"prompt_tokens": True},
+        {"prompt_tokens": 9, "completion_tokens": "7"},
+        {"prompt_tokens": 9, "completion_tokens": 7.0},
+        {"prompt_tokens": 9, "completion_tokens": 10**10},
+        {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": -1}},
     ],
 )
 def test_usage_that_says_nothing_is_missing(usage: Any) -> None:
     assert read_usage(usage) is None
+
+
+def test_parts_that_are_more_than_their_total_raise_it() -> None:
+    assert read_usage(
+        {
+            "prompt_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 40},
+            "completion_tokens": 2,
+            "completion_tokens_details": {"reasoning_tokens": 30},
+        }
+    ) == Usage(input_tokens=40, cache_read_tokens=40, output_tokens=30, reasoning_tokens=30)
+    assert read_anthropic_usage(
+        {
+            "input_tokens": 3,
+            "cache_creation_input_tokens": 1,
+            "cache_creation": {"ephemeral_1h_input_tokens": 8, "ephemeral_5m_input_tokens": 4},
+            "output_tokens": 2,
+            "output_tokens_details": {"thinking_tokens": 6},
+        }
+    ) == Usage(
+        input_tokens=15,
+        cache_write_tokens=12,
+        cache_write_1h_tokens=8,
+        output_tokens=6,
+        reasoning_tokens=6,
+    )
+
+
+@pytest.mark.parametrize("wrong", ["7", 7.5, -7, True, 10**10])
+def test_one_counter_that_is_no_number_makes_anthropics_usage_unreported(wrong: object) -> None:
+    usage = {"input_tokens": 9, "output_tokens": wrong}
+    assert read_anthropic_usage(usage) is None
+    body = {
+        "type": "message",
+        "content": [{"type": "text", "text": "so"}],
+        "stop_reason": "end_turn",
+        "usage": usage,
+    }
+    answer = translate(orjson.dumps(body), model="fast")
+    assert answer.usage is None
+    assert "usage" not in orjson.loads(answer.body)
 
 
 def test_estimates_are_by_size_and_never_zero() -> None:

@@ -1,23 +1,50 @@
 """Usage where nobody reported it, and counters of providers that report nonsense."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_core.usage.policy import MEDIUM_TOKENS, count, estimate, estimate_input, part
+from sluice_core.usage.model import Usage
+from sluice_core.usage.policy import (
+    MEDIUM_TOKENS,
+    UncountableError,
+    consistent,
+    count,
+    estimate,
+    estimate_input,
+    part,
+)
+
+
+@pytest.mark.parametrize(("value", "read"), [(7, 7), (0, 0), (None, 0), (10**9, 10**9)])
+def test_a_counter_is_a_whole_number_or_absent(value: object, read: int) -> None:
+    assert count({"tokens": value}, "tokens") == read
 
 
 @pytest.mark.parametrize(
-    ("value", "read"),
-    [
-        *[(7, 7), (7.9, 7), (0, 0), (-1, 0), (True, 0), ("7", 0), (None, 0), ([], 0)],
-        *[(float("nan"), 0), (float("inf"), 0), (1e300, 0), (2**62, 0), (10**9, 10**9)],
-    ],
+    "value", [7.0, 7.9, -1, True, "7", [], {}, float("nan"), float("inf"), 1e300, 2**62, 10**9 + 1]
 )
-def test_a_counter_is_a_whole_number_or_nothing(value: object, read: int) -> None:
-    assert count({"tokens": value}, "tokens") == read
+def test_a_counter_that_is_no_number_of_tokens_is_no_counter(value: object) -> None:
+    with pytest.raises(UncountableError, match="tokens is no number"):
+        count({"tokens": value}, "tokens")
+
+
+_TOKENS = st.integers(0, 10**9)
+
+
+@given(st.builds(Usage, **{field.name: _TOKENS for field in fields(Usage)}))
+def test_no_part_is_more_than_its_total_and_nothing_is_lost(usage: Usage) -> None:
+    whole = consistent(usage)
+    assert whole.input_tokens >= whole.cache_read_tokens + whole.cache_write_tokens
+    assert whole.input_tokens >= whole.input_audio_tokens
+    assert whole.cache_write_tokens >= whole.cache_write_1h_tokens
+    assert whole.output_tokens >= whole.reasoning_tokens + whole.output_audio_tokens
+    for field in fields(Usage):
+        assert getattr(whole, field.name) >= getattr(usage, field.name)
+    assert consistent(whole) is whole
 
 
 def test_what_is_absent_counts_nothing() -> None:

@@ -1,11 +1,15 @@
-"""An early answer is for calls that still run."""
+"""An early answer is for calls that still run; what our own code fails on costs only what may have been sent."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 from tests.unit.worker.worker_world import flight
 
 from sluice_core.jobs.model import State
+from sluice_core.settlement.model import Problem, Report
+from sluice_providers.port import Target
+from sluice_schemas.errors import ErrorCode
 from sluice_worker.call import CallStep
 
 
@@ -14,9 +18,15 @@ class Paper:
 
     def __init__(self) -> None:
         self.ended: list[State] = []
+        self.reports: list[Report] = []
+        self.problems: list[Problem] = []
 
-    def end(self, _flight: object, state: State, **_: object) -> None:
+    def end(
+        self, _flight: object, state: State, *, report: Report, problem: Problem, **_: object
+    ) -> None:
         self.ended.append(state)
+        self.reports.append(report)
+        self.problems.append(problem)
 
 
 async def test_a_call_that_is_over_is_not_settled_a_second_time() -> None:
@@ -35,3 +45,38 @@ async def test_a_call_that_is_over_is_not_settled_a_second_time() -> None:
     step.end_early(over, State.CANCELLED)
     assert paper.ended == []
     assert not over.answered
+
+
+class Deaf:
+    """Deltas that cannot even be opened."""
+
+    def channel(self, _flight: object) -> None:
+        raise RuntimeError("no channel")
+
+
+async def test_what_fails_before_the_call_costs_nothing() -> None:
+    paper = Paper()
+    step = CallStep(
+        cast("Any", None),
+        cast("Any", paper),
+        cast("Any", Deaf()),
+        answer_bytes=1,
+        finished=lambda _flight: None,
+        load=cast("Any", None),
+    )
+    target = Target(
+        account="mock",
+        kind="openai",
+        provider="openai",
+        base_url="http://127.0.0.1:1/v1",
+        api_key="",
+        model="gpt",
+        model_requested="fast",
+    )
+    made = flight()
+    made.route = cast("Any", SimpleNamespace(target=target))
+    step.start(made, 1)
+    assert made.task is not None
+    await made.task
+    assert paper.ended == [State.FAILED]
+    assert (paper.reports[0].money, paper.problems[0].code) == ("none", ErrorCode.INTERNAL)

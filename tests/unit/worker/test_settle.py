@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import orjson
@@ -22,10 +23,13 @@ from tests.waiting import eventually
 from sluice_core.jobs.model import Outcome, State
 from sluice_core.jobs.writes import Settled, Settlement
 from sluice_core.publishing.repository import DUPLICATE
+from sluice_core.settlement.last_resort import last_resort
 from sluice_core.settlement.model import Priced, Problem, Report
+from sluice_core.settlement.policy import ending
 from sluice_core.usage.model import Usage
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
+from sluice_schemas.money import MAX_NANO
 from sluice_schemas.results import Result
 from sluice_worker.flight import Flight
 from sluice_worker.settle import SettleStep
@@ -204,6 +208,85 @@ async def test_poison_keeps_the_money_of_an_unknown_outcome() -> None:
     assert (settled.held_nano, settled.input_nano) == (900, 300)
     assert settled.usage is not None
     assert settled.usage.outcome == "unknown"
+
+
+def no_nul(name: str, batch: Sequence[Settlement]) -> None:
+    """A ledger that takes no NUL in any text, as Postgres does not."""
+    for s in batch:
+        if name == "settle" and s.usage is not None and "\0" in str(s.usage.to_row(s.row)[3]):
+            error = asyncpg.PostgresError("untranslatable")
+            error.sqlstate = "22P05"
+            raise error
+
+
+@pytest.mark.parametrize("ends", ["at once", "for a retry", "internal"])
+async def test_poison_that_stays_ends_with_hardly_more_than_numbers(ends: str) -> None:
+    desk = Desk()
+    bad, good = desk.calling(2)
+    bad.job = replace(bad.job, facts=replace(bad.job.facts, run_id="night\0run", tags={"a": "b"}))
+    desk.ledger.before = no_nul
+    unknown = report(outcome=Outcome.UNKNOWN, money="unknown", status=None, body=None)
+    code = ErrorCode.INTERNAL if ends == "internal" else ErrorCode.OUTCOME_UNKNOWN
+    if ends == "for a retry":
+        desk.step.retry(bad, unknown, run_at=1_795_435_260.0)
+    else:
+        problem = Problem(code=code, message="nothing came")
+        desk.step.end(bad, State.UNKNOWN, report=unknown, problem=problem)
+    desk.succeed(good)
+    async with desk.run():
+        await eventually(lambda: len(desk.released) == 2)
+    (stored,) = [s for b in desk.ledger.settled for s in b if s.row == bad.job.row]
+    assert (stored.state, stored.code, stored.outcome) == (
+        State.FAILED,
+        ErrorCode.INTERNAL,
+        Outcome.UNKNOWN,
+    )
+    assert (stored.held_nano, stored.input_nano) == (900, 300)
+    assert stored.usage is not None
+    assert (stored.usage.run_id, stored.usage.tenant) == ("nightrun", "acme")
+    assert (stored.usage.tags, stored.usage.outcome) == ("{}", "unknown")
+    told = desk.results()[str(bad.id)]
+    assert (told.custom_id, told.job.state) == ("row-1", "failed")
+    assert told.error is not None
+    assert told.error.code is ErrorCode.INTERNAL
+    assert desk.results()[str(good.id)].job.state == "succeeded"
+
+
+async def test_the_last_resort_of_a_job_answered_before_ends_its_attempt_alone() -> None:
+    desk = Desk()
+    (called,) = desk.calling()
+    called.job = replace(called.job, facts=replace(called.job.facts, run_id="\0"))
+    early(desk, called)
+    desk.step.read(called, LATE)
+    desk.ledger.before = no_nul
+    async with desk.run():
+        await eventually(lambda: desk.released == [called])
+    last = desk.ledger.settled[-1][0]
+    assert (last.state, last.outcome, last.result) == (None, Outcome.CANCELLED, None)
+    assert last.usage is not None
+    assert last.usage.cost_nano == 15
+
+
+def test_the_last_resort_holds_no_number_that_a_column_cannot() -> None:
+    desk = Desk()
+    (called,) = desk.calling()
+    absurd = report(
+        usage=Usage(input_tokens=10**18, output_tokens=-1), priced=Priced(cost_nano=10**30)
+    )
+    plain = ending(
+        called.job,
+        state=State.SUCCEEDED,
+        custom_id=None,
+        now=1_795_435_200.0,
+        ce_id=uuid4(),
+        usage_id=uuid4(),
+        report=absurd,
+    )
+    bare = last_resort(plain, called.job, custom_id=None, now=1_795_435_200.0, ce_id=uuid4())
+    assert bare.usage is not None
+    numbers = [value for value in bare.usage.to_row(1) if isinstance(value, int)]
+    assert all(0 <= number < 2**63 for number in numbers)
+    assert bare.usage.cost_nano == MAX_NANO
 
 
 async def test_what_cannot_even_be_refused_is_let_go_and_holds_up_nobody() -> None:
