@@ -112,7 +112,8 @@ begin
               if amount > (case when v_end[d] > 0 then v_limit[d] * h else v_burst[d] end) then verdict := 9; cause := p_scopes[s]; exit scopes; end if;
           end case;
           if v_end[d] > 0 then
-            continue when v_level[d * 3 - 2] + case when v_meter[d] = 2 then least(amount, 1) else amount end <= v_limit[d] * h;
+            -- Of a limit of one or a few, a class's share may not be less than one: it would never come.
+            continue when v_level[d * 3 - 2] + case when v_meter[d] = 2 then least(amount, 1) else amount end <= case when v_meter[d] = 3 then v_limit[d] * h else greatest(1, v_limit[d] * h) end;
             free := v_end[d];
           else
             x := greatest(v_level[d * 3 - 3 + c], now_us); y := greatest(v_level[d * 3 - 2], now_us);

@@ -60,7 +60,7 @@ begin
            sluice.budget_subject_v1(b.id) || ' ' || to_char(p.starts_at at time zone b.zone, 'YYYY-MM-DD') as subject, p.spent_nano, p.held_nano, p.ends_at
       from sluice.budget_periods p join sluice.budgets b on b.id = p.budget
      where p.ends_at > clock_timestamp() and b.active order by p.id for no key update of p skip locked loop
-    select coalesce(max(t), 0) into v_reached from unnest(r.thresholds) t where r.used > 0 and r.used * 100 >= r.cap * t;
+    select coalesce(max(t), 0) into v_reached from unnest(r.thresholds) t where r.used > 0 and r.used::numeric * 100 >= r.cap::numeric * t; -- percents of hundreds of millions of dollars are no bigint
     continue when v_reached = r.told;
     for v_threshold in select t from unnest(r.thresholds) t where t > r.told and t <= v_reached order by t loop
       insert into sluice.alerts (kind, subject, detail)

@@ -11,9 +11,12 @@ create function sluice.define_scopes_v1(p_scopes jsonb, p_budgets jsonb, p_whole
 declare v_changed int; v_all int := 0;
 begin
   perform pg_advisory_xact_lock(hashtext('sluice.scopes'));
+  -- All that is changed below, in the order of the ids, as begin and settle lock them: else each could wait for the other.
+  perform from sluice.scopes s
+    where (s.kind, s.name) in (select w.kind, w.name from jsonb_populate_recordset(null::sluice.scope_v1, p_scopes) w)
+       or (p_whole and (s.meters <> '{}' or s.max_in_flight is not null or s.weight <> 1)
+           and s.kind || ':' || split_part(s.name, '/', 1) || '/' <> all (p_kept)) order by s.id for no key update of s;
   with wanted as materialized (select w.* from jsonb_populate_recordset(null::sluice.scope_v1, p_scopes) w),
-  locked as materialized (
-    select s.id from sluice.scopes s join wanted w using (kind, name) order by s.id for no key update of s),
   changed as (
     update sluice.scopes s
        set weight = w.weight, meters = w.meters, units = w.units, zones = w.zones, limits = w.limits, steps = w.steps, bursts = w.bursts,
@@ -21,7 +24,7 @@ begin
            levels = case when (s.meters, s.units) is not distinct from (w.meters, w.units) then s.levels else array_fill(0::float8, array[cardinality(w.meters) * 3]) end,
            ends = case when (s.meters, s.units, s.zones) is not distinct from (w.meters, w.units, w.zones) then s.ends else array_fill(0::float8, array[cardinality(w.meters)]) end
       from wanted w
-     where s.kind = w.kind and s.name = w.name and s.id in (select l.id from locked l)
+     where s.kind = w.kind and s.name = w.name
        and (s.weight, s.meters, s.units, s.zones, s.limits, s.steps, s.bursts, s.max_in_flight)
            is distinct from (w.weight, w.meters, w.units, w.zones, w.limits, w.steps, w.bursts, w.max_in_flight)
     returning 1)
@@ -45,13 +48,13 @@ begin
   if p_whole then
     with named as materialized (
       select s.id from sluice.scopes s join jsonb_populate_recordset(null::sluice.scope_v1, p_scopes) w on w.kind = s.kind and w.name = s.name),
-    locked as materialized (
+    superfluous as materialized (
       select s.id from sluice.scopes s
        where (s.meters <> '{}' or s.max_in_flight is not null or s.weight <> 1) and s.id not in (select n.id from named n)
-         and s.kind || ':' || split_part(s.name, '/', 1) || '/' <> all (p_kept) order by s.id for no key update of s),
+         and s.kind || ':' || split_part(s.name, '/', 1) || '/' <> all (p_kept)),
     lifted as (
       update sluice.scopes s set weight = 1, meters = '{}', units = '{}', zones = '{}', limits = '{}', steps = '{}', bursts = '{}', max_in_flight = null, levels = '{}', ends = '{}'
-        from locked l where s.id = l.id returning 1),
+        from superfluous o where s.id = o.id returning 1),
     ended as (
       update sluice.budgets b set active = false
         from sluice.scopes o

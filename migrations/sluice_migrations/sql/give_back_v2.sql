@@ -85,8 +85,8 @@ begin
     insert into sluice.decision_log (period, freed_nano, booked_nano)
     select g.id, g.worst, g.booked from given g where coalesce(current_setting('sluice.decision_log', true), '') = 'on';
     insert into sluice.alerts (kind, subject, detail)
-    select 'bound_violated', 'budget_period ' || e.periods[1], jsonb_build_object('worst_nano', e.worst_nano, 'cost_nano', e.cost_nano)
-      from unnest(p_ended) e where e.cost_nano > e.worst_nano and e.periods <> '{}';
+    select 'bound_violated', sluice.budget_subject_v1(p.budget), jsonb_build_object('worst_nano', e.worst_nano, 'cost_nano', e.cost_nano)
+      from unnest(p_ended) e join sluice.budget_periods p on p.id = e.periods[1] where e.cost_nano > e.worst_nano;
   end if;
 end $$;
 

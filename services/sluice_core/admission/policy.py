@@ -115,7 +115,12 @@ def free_at(
     headroom, now_us = HEADROOM[job_class], now * 1e6
     if rate.unit is not None:
         needs = min(amount, 1) if rate.meter is Meter.TOKENS else amount
-        if scope.levels[number * 3] + needs <= rate.limit * headroom:
+        share = rate.limit * headroom
+        if rate.meter is not Meter.TOKENS_BOUND:
+            share = max(
+                1, share
+            )  # of a limit of one a class's share is one: else it would never come
+        if scope.levels[number * 3] + needs <= share:
             return None
         return scope.ends[number] / 1e6
     own = max(scope.levels[number * 3 + job_class], now_us)

@@ -15,6 +15,8 @@ from sluice_core.admission.model import (
     ScopeState,
 )
 
+_WAKE_BATCH = 500
+
 
 class AdmissionRepository:
     """Each method is one autocommit statement."""
@@ -51,6 +53,16 @@ class AdmissionRepository:
             actor,
         )
         return changed
+
+    async def wake(self) -> None:
+        """Let every job that waits for a budget ask again, a batch of one budget's at a time."""
+        rows = await self._pool.fetch("select distinct budget from sluice.deferred order by budget")
+        for row in rows:
+            woken = _WAKE_BATCH
+            while woken == _WAKE_BATCH:
+                woken = await self._pool.fetchval(
+                    "select sluice.wake_deferred_v1($1, $2)", row["budget"], _WAKE_BATCH
+                )
 
     async def numbers(
         self, names: Sequence[tuple[ScopeKind, str]]

@@ -9,9 +9,15 @@ from sluice_core.config.model import Config
 async def align(
     repository: AdmissionRepository, config: Config, *, actor: str | None = None
 ) -> bool:
-    """Make it so; whether anything changed. With an `actor` a change is audited."""
+    """Make it so; whether anything changed. With an `actor` a change is audited.
+
+    After a change jobs that wait for a budget ask again: it may have been raised, or lifted.
+    """
     scopes, budgets = definitions(config)
-    return await repository.define(scopes, budgets, whole=True, kept=kept(config), actor=actor)
+    changed = await repository.define(scopes, budgets, whole=True, kept=kept(config), actor=actor)
+    if changed:
+        await repository.wake()
+    return changed
 
 
 async def changes(repository: AdmissionRepository, config: Config) -> tuple[Change, ...]:

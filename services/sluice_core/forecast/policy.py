@@ -59,7 +59,7 @@ def under_rates(
 def _seconds(rate: Rate, amount: float, headroom: float) -> float:
     if rate.unit is not None:
         # The first period's share at once; then the next ones' turns have to come.
-        return (math.ceil(amount / (rate.limit * headroom)) - 1) * CALENDAR_S[rate.unit]
+        return (math.ceil(amount / max(1, rate.limit * headroom)) - 1) * CALENDAR_S[rate.unit]
     return (amount - rate.burst) * rate.step_us / 1e6 / headroom
 
 

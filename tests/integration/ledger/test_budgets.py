@@ -1,5 +1,6 @@
 """What operators do to budgets, what waits for money, and what budgets tell."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -8,17 +9,23 @@ from decimal import Decimal
 
 import pytest
 from tests.integration.ledger.world import HEAD, World, ended, intent, report, world
+from tests.waiting import eventually
 
+from sluice_core.admission.definitions import rates_of
 from sluice_core.admission.model import BudgetDefinition, ScopeDefinition, ScopeKind
 from sluice_core.admission.repository import AdmissionRepository
+from sluice_core.admission.service import align
 from sluice_core.budgets.model import ScopeName
 from sluice_core.budgets.repository import BudgetRepository
 from sluice_core.budgets.service import BudgetRefused, BudgetService
+from sluice_core.config.model import Config
+from sluice_core.config.scopes import RequestLimit, ScopeLimits
 from sluice_core.jobs.model import Job, Outcome, State
 from sluice_core.jobs.policy import Begin
 from sluice_core.jobs.repository import JobRepository
 from sluice_core.jobs.writes import Begun
 from sluice_core.spending.repository import SpendingRepository
+from sluice_schemas.classes import JobClass
 
 TENANT = ScopeName(kind=ScopeKind.TENANT, name="acme")
 NANO = Decimal(10) ** 9
@@ -129,6 +136,62 @@ async def test_jobs_wait_for_money_and_ask_again_when_there_is_some(
     assert await ledger.count("sluice.deferred") == 0
 
 
+async def test_a_larger_cap_of_the_configuration_lets_jobs_ask_again(
+    ledger: World, acme: Acme
+) -> None:
+    job = await ledger.admit(acme.worker, ledger.entry("a"))
+    begun = await acme.begin(job, 1_500)
+    assert await acme.worker.defer([(job.row, begun.until, acme.budgets[0])]) == 1
+    config = Config.model_validate(
+        {
+            "providers": {"p": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}},
+            "models": {"m": {"targets": [{"account": "p", "model": "m"}]}},
+            "tenants": {
+                "acme": {"budgets": {"usd": "0.000002", "per": "day", "zone": "Europe/Berlin"}}
+            },
+        }
+    )
+    assert await align(AdmissionRepository(ledger.pool), config)
+    (again,) = await acme.worker.claim([(ledger.lane, *HEAD, 9)], limit=9, max_bytes=9999)
+    assert again.row == job.row
+    assert (await acme.begin(again, 1_500)).verdict is Begin.BEGUN
+    assert await ledger.count("sluice.deferred") == 0
+
+
+async def test_a_budget_of_hundreds_of_millions_alerts_like_any(ledger: World, acme: Acme) -> None:
+    await acme.service.set_cap(TENANT, per="day", usd=Decimal(200_000_000), reason="rich")
+    await ledger.pool.execute(
+        "insert into sluice.budget_periods (budget, starts_at, ends_at, spent_nano)"
+        " select id, sluice.period_start_v1(per, zone, now()), sluice.period_end_v1(per, zone, now()), 160000000000000000"
+        " from sluice.budgets"
+    )
+    assert await BudgetRepository(ledger.pool).watch() == 2
+
+
+async def test_definitions_lock_scopes_in_the_order_of_their_ids(ledger: World, acme: Acme) -> None:
+    """What is lifted may lie below what is changed: begin holds the one and comes for the other."""
+    repository = AdmissionRepository(ledger.pool)
+    low, high = (
+        ScopeDefinition(kind=ScopeKind.TENANT, name=name, max_in_flight=5) for name in ("x", "y")
+    )
+    await repository.define([low], [])
+    await repository.define([high], [])
+    lock = "select from sluice.scopes where name = $1 for no key update"
+    async with ledger.pool.acquire() as begin, begin.transaction():
+        await begin.execute("set local lock_timeout = '2s'")
+        await begin.execute(lock, "x")
+        defining = asyncio.create_task(
+            repository.define([replace(high, max_in_flight=6)], [], whole=True)
+        )
+        await eventually(
+            lambda: ledger.count(
+                "pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            )
+        )
+        await begin.execute(lock, "y")
+    assert await defining
+
+
 async def test_a_job_waits_for_money_no_longer_than_it_may(ledger: World, acme: Acme) -> None:
     due = time.time() + 2
     job = await ledger.admit(acme.worker, ledger.entry("a", due_at=due))
@@ -211,7 +274,8 @@ async def test_a_call_dearer_than_its_worst_case_is_booked_and_alerts(
     told = report(Outcome.SUCCEEDED, worst_nano=600, cost=1_200)
     await acme.worker.settle([ended(replace(job, attempt=1), State.SUCCEEDED, told)])
     assert await acme.line() == (1000, 1200, 0, 0, -200)
-    assert await ledger.count("sluice.alerts where kind = 'bound_violated'") == 1
+    subject = "subject = 'tenant:acme day'"
+    assert await ledger.count(f"sluice.alerts where kind = 'bound_violated' and {subject}") == 1
 
 
 @pytest.mark.parametrize(
@@ -220,3 +284,14 @@ async def test_a_call_dearer_than_its_worst_case_is_booked_and_alerts(
 def test_a_scope_that_is_not_whole_says_how_to_write_it(text: str) -> None:
     with pytest.raises(ValueError, match="write"):
         ScopeName.parse(text)
+
+
+async def test_one_request_a_day_may_be_a_bulk_job(ledger: World, acme: Acme) -> None:
+    """The share of a class is never less than one: it would wait for ever beside a limit that nobody uses."""
+    rates = rates_of(ScopeLimits(requests=(RequestLimit(limit=1, per="day"),)))
+    tenant = ScopeDefinition(kind=ScopeKind.TENANT, name="acme", rates=rates)
+    await AdmissionRepository(ledger.pool).define([tenant], [])
+    jobs = [await ledger.admit(acme.worker, ledger.entry(key)) for key in ("a", "b")]
+    asks = [replace(intent(job, 0), scopes=acme.scopes, job_class=JobClass.BULK) for job in jobs]
+    begun = await acme.worker.begin(asks)
+    assert [one.verdict for one in begun] == [Begin.BEGUN, Begin.RATE_LIMITED]

@@ -106,6 +106,14 @@ def test_the_time_that_is_told_is_the_time_it_fits() -> None:
     assert then.answer is Begin.BEGUN
 
 
+@pytest.mark.parametrize("job_class", [REALTIME, STANDARD, BULK])
+def test_one_request_a_day_may_be_of_any_class(job_class: int) -> None:
+    state = scope(**requests(1, "day"))
+    ask = Ask(job_class=job_class, scopes=(0,))
+    (first, second) = admit([ask, ask], [state], [], now=START)
+    assert (first.answer, second.answer) == (Begin.BEGUN, Begin.RATE_LIMITED)
+
+
 def test_a_retry_is_one_request_of_its_caller_and_another_of_its_account() -> None:
     caller = scope(**requests(1, "hour", burst=1))
     account = scope(ScopeKind.ACCOUNT, **requests(1, "hour", burst=1))
