@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -18,12 +19,17 @@ from sluice_worker.flight import Flight
 
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 """Bytes of waiting requests a worker keeps in memory; the rest stays parked."""
+MOST_SET_ASIDE_BYTES: Final = MAX_HELD_BYTES // 8
+"""Of a tenant's jobs of a class that wait for their users, apps, keys or runs: the rest of the memory is for others."""
 LEAST_ROOM: Final = 8
 """Jobs of a class that any tenant may hold here, however many tenants wait."""
 OUTPUT_TOKENS: Final = 256
 """What an answer is taken to have where nobody has said better."""
 ASK_GAP_S: Final = 0.005
 """Between two questions of a lane that is refused: a fast limit lets several through by then."""
+NARROW_ASKS: Final = 80
+"""Questions a second of one caller in a lane, for scopes that only some of its jobs draw on, beside twice what begins."""
+MOST_LINES: Final = 10_000
 MOST_LEAD_S: Final = 0.1
 LEAD_WEIGHT: Final = 0.1
 """Of the newest answer in how long answers take."""
@@ -70,6 +76,8 @@ class Dispatcher:
             c: FairQueue(c, self.times) for c in JobClass
         }
         self._windows = Windows()
+        self._lines: dict[tuple[object, ...], float] = {}
+        self._set_aside: Counter[tuple[JobClass, str]] = Counter()
         self._asks = Asks()
         self._running = dict.fromkeys(JobClass, 0)
         self._arrivals = 0
@@ -120,6 +128,8 @@ class Dispatcher:
         capacity = max(self._slots // 2, self._slots - self.running, at_least)
         if tenant is None:
             return max(0, capacity - self._queues[job_class].ready)
+        if self._set_aside[job_class, tenant] >= MOST_SET_ASIDE_BYTES:
+            return 0
         turns = self.times.tenants(job_class)
         turn = turns.get(tenant)
         others = turns.present - (1 if turn is not None and turn.present else 0)
@@ -166,7 +176,7 @@ class Dispatcher:
         if stopped:
             self._return([flight])
             return
-        flight.not_before = 0.0 if whole_lane else until
+        flight.not_before = 0.0 if whole_lane else self._in_line(flight, until)
         if whole_lane and self._tell_blocked is not None and flight.waits_for is not None:
             self._tell_blocked(lane, flight.waits_for[0], until)
         self._enter(flight)
@@ -174,7 +184,8 @@ class Dispatcher:
             keep = self._windows.refused(lane, self._clock())
             if queue.held(lane) > 2 * keep:  # a little more is sooner begun than given back
                 surplus = queue.surplus(lane, keep)
-                self._bytes -= sum(one.size for one in surplus)
+                for one in surplus:
+                    self._left(one)
                 self._return(surplus)
         self._set_alarm()
 
@@ -253,7 +264,7 @@ class Dispatcher:
                 return
             flight = self._queues[job_class].pop()
             assert flight is not None
-            self._bytes -= flight.size
+            self._left(flight)
             if flight.cancelled or flight.job.due_at <= self._clock():
                 self._expire(flight)
                 continue
@@ -273,14 +284,14 @@ class Dispatcher:
         """End waiting flights whose time is over, those of blocked lanes too; `now` in epoch seconds."""
         for queue in self._queues.values():
             for flight in queue.due(now):
-                self._bytes -= flight.size
+                self._left(flight)
                 self._expire(flight)
 
     def take_out(self, flight: Flight) -> bool:
         """Remove one waiting flight; False if it is not waiting."""
         if not self._queues[flight.job.facts.job_class].remove(flight, flight.job.lane):
             return False
-        self._bytes -= flight.size
+        self._left(flight)
         return True
 
     def stop_held(self) -> None:
@@ -298,6 +309,8 @@ class Dispatcher:
     def _enter(self, flight: Flight) -> None:
         facts = flight.job.facts
         self._bytes += flight.size
+        if flight.not_before:
+            self._set_aside[facts.job_class, facts.tenant] += flight.size
         self._queues[facts.job_class].add(
             flight,
             lane=flight.job.lane,
@@ -307,6 +320,26 @@ class Dispatcher:
             arrival=flight.arrival,
             not_before=flight.not_before,
         )
+
+    def _left(self, flight: Flight) -> None:
+        """A flight waits here no more."""
+        self._bytes -= flight.size
+        if flight.not_before:
+            flight.not_before = 0.0
+            self._set_aside[flight.job.facts.job_class, flight.job.facts.tenant] -= flight.size
+
+    def _in_line(self, flight: Flight, until: float) -> float:
+        """When one that a narrow scope refuses asks again: those of one caller one after another, not all at once.
+
+        Each question costs what a begun job costs; so a caller asks with a few more than its lane begins.
+        """
+        lane, facts, now = flight.job.lane, flight.job.facts, self._clock()
+        caller = (lane, facts.user_id, facts.key_id, facts.app, facts.run_id)
+        at = max(until, self._lines.get(caller, 0.0))
+        if len(self._lines) > MOST_LINES:
+            self._lines = {k: t for k, t in self._lines.items() if t > now}
+        self._lines[caller] = at + 1.0 / (NARROW_ASKS + 2 * self._windows.pace(lane, now))
+        return at
 
     def _answered(self, flight: Flight, *, begun: bool = False, until: float = 0.0) -> bool:
         """A flight that asked has its answer; once its lane has all, it goes on. Whether it may at once."""

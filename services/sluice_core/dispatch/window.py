@@ -65,6 +65,11 @@ class Windows:
             if window.size >= UNBOUNDED:
                 del self._windows[lane]
 
+    def pace(self, lane: int, now: float) -> int:
+        """Jobs of the lane that began in a second, of late."""
+        pace = self._paces.get(lane)
+        return 0 if pace is None else pace.count(now, 0)
+
     def refused(self, lane: int, now: float) -> int:
         """A job of the lane was refused: hold what the last second carried, at least one. Returns that."""
         pace = self._paces.get(lane)

@@ -7,7 +7,12 @@ from tests.unit.worker.worker_world import flight
 
 from sluice_core.jobs.model import Facts, Job
 from sluice_schemas.classes import JobClass
-from sluice_worker.dispatch import LEAST_ROOM, Dispatcher
+from sluice_worker.dispatch import (
+    LEAST_ROOM,
+    MOST_SET_ASIDE_BYTES,
+    NARROW_ASKS,
+    Dispatcher,
+)
 from sluice_worker.flight import Flight
 
 NOW = 1_000_000.0
@@ -132,6 +137,32 @@ def test_a_narrow_wait_stops_one_flight_and_not_its_lane() -> None:
     bench.pass_time(3.0)
     assert bench.started == [narrow]
     assert bench.returned == []
+
+
+def test_narrow_waits_of_one_caller_ask_one_after_another() -> None:
+    bench = Bench(slots=NARROW_ASKS)
+    crowd = [of() for _ in range(NARROW_ASKS // 2)]
+    bench.dispatcher.add(crowd)
+    for one in crowd:
+        bench.refuse(one, for_s=0.05, whole_lane=False)
+    bench.pass_time(0.06)
+    assert bench.started == crowd[:1]
+    for _ in range(NARROW_ASKS):
+        bench.pass_time(1.0 / NARROW_ASKS)
+    assert bench.started == crowd
+
+
+def test_narrow_waits_of_one_tenant_leave_room_for_others() -> None:
+    bench = Bench(slots=4)
+    large = of()
+    large.size = MOST_SET_ASIDE_BYTES
+    bench.dispatcher.add([large])
+    bench.refuse(large, for_s=1.0, whole_lane=False)
+    assert bench.dispatcher.room(JobClass.STANDARD, "acme") == 0
+    assert bench.dispatcher.room(JobClass.STANDARD, "other") > 0
+    bench.pass_time(1.0)
+    assert bench.started == [large]
+    assert bench.dispatcher.room(JobClass.STANDARD, "acme") > 0
 
 
 def test_what_a_blocked_lane_holds_beyond_its_window_goes_back_and_counts_for_no_room() -> None:
