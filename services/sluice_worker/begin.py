@@ -215,7 +215,10 @@ class BeginStep:
 
     async def _defer(self, waits: list[tuple[Flight, Begun]]) -> None:
         """Give jobs back to the ledger until their budget's next period, or until there is more money."""
-        rows = [(flight.job.row, begun.until, -begun.cause) for flight, begun in waits]
+        rows = [
+            (flight.job.row, begun.until, -begun.cause, flight.worst_nano)
+            for flight, begun in waits
+        ]
         try:
             await self._jobs.defer(rows)
         except DATABASE_ERRORS as exc:

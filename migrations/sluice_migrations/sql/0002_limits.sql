@@ -115,19 +115,19 @@ begin
 end $$;
 
 -- Jobs that wait for a budget's next period, or for more money: waiting in retry_wait, so that nothing looks at them till then.
-create table sluice.deferred (job bigint primary key, budget bigint not null);
+create table sluice.deferred (job bigint primary key, budget bigint not null, need_nano bigint not null);
 create index deferred_budget on sluice.deferred (budget);
 
-create function sluice.defer_v1(p_owner bigint, p_jobs bigint[], p_wake float8[], p_budgets bigint[]) returns int language sql volatile as $$
+create function sluice.defer_v1(p_owner bigint, p_jobs bigint[], p_wake float8[], p_budgets bigint[], p_needs bigint[]) returns int language sql volatile as $$
   with held as materialized (
     select j.id from sluice.jobs j where j.id = any (p_jobs) and j.owner = p_owner and j.state = 2 order by j.id for update),
   waits as (
     update sluice.jobs j set state = 4, owner = null, run_at = least(to_timestamp(w.wake), j.due_at, j.deadline)
-      from held join unnest(p_jobs, p_wake, p_budgets) w(job, wake, budget) on w.job = held.id
-     where j.id = held.id returning j.id, w.budget),
+      from held join unnest(p_jobs, p_wake, p_budgets, p_needs) w(job, wake, budget, need) on w.job = held.id
+     where j.id = held.id returning j.id, w.budget, w.need),
   noted as (
-    insert into sluice.deferred (job, budget) select w.id, w.budget from waits w order by w.id
-    on conflict (job) do update set budget = excluded.budget returning 1)
+    insert into sluice.deferred (job, budget, need_nano) select w.id, w.budget, w.need from waits w order by w.id
+    on conflict (job) do update set budget = excluded.budget, need_nano = excluded.need_nano returning 1)
   select count(*)::int from noted
 $$;
 
@@ -161,3 +161,28 @@ create table sluice.decision_log (
   freed_nano    bigint,                      -- of an end: no longer reserved
   booked_nano   bigint                       -- of an end: spent or held from now on
 );
+
+-- The same at every pass, for whatever made room: held money that was not billed, a raise while a job was being put aside. Jobs that went
+-- on or ended meanwhile are forgotten. Returns how many were woken.
+create function sluice.wake_affordable_v1(p_limit int) returns int language plpgsql volatile as $$
+declare v_woken int;
+begin
+  delete from sluice.deferred d using (
+    select x.job from sluice.deferred x where not exists (select from sluice.jobs j where j.id = x.job and j.state = 4) limit p_limit) gone
+   where d.job = gone.job;
+  with room as materialized (
+    select b.id, coalesce(b.own_cap_nano, b.cap_nano) + coalesce(p.topup_nano, 0) - coalesce(p.spent_nano + p.held_nano, 0) as nano, b.active and b.hard as counts
+      from sluice.budgets b
+      left join sluice.budget_periods p on p.budget = b.id and p.starts_at = sluice.period_start_v1(b.per, b.zone, clock_timestamp())
+     where b.id in (select d.budget from sluice.deferred d)),
+  due as materialized (
+    select d.job from sluice.deferred d join room r on r.id = d.budget where d.need_nano <= r.nano or not r.counts order by d.job limit p_limit),
+  waits as materialized (
+    select j.id from sluice.jobs j join due on due.job = j.id where j.state = 4 order by j.id for update of j),
+  woken as (
+    update sluice.jobs j set run_at = clock_timestamp() from waits w where j.id = w.id returning 1),
+  forgotten as (
+    delete from sluice.deferred d using due where d.job = due.job)
+  select count(*)::int into v_woken from woken;
+  return v_woken;
+end $$;

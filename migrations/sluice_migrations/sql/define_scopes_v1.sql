@@ -37,6 +37,15 @@ begin
    where not exists (select from sluice.scopes s where s.kind = w.kind and s.name = w.name) order by w.kind, w.name
   on conflict do nothing;
   get diagnostics v_changed = row_count; v_all := v_all + v_changed;
+  -- Another time zone is no other money: the current period goes on with what it has, to the end of the new zone's.
+  update sluice.budget_periods p
+     set starts_at = sluice.period_start_v1(w.per, w.zone, clock_timestamp()), ends_at = sluice.period_end_v1(w.per, w.zone, clock_timestamp())
+    from jsonb_populate_recordset(null::sluice.budget_v1, p_budgets) w
+    join sluice.scopes s on s.kind = w.kind and s.name = w.name
+    join sluice.budgets b on b.scope = s.id and b.per = w.per
+   where p.budget = b.id and b.zone <> w.zone and p.starts_at = sluice.period_start_v1(b.per, b.zone, clock_timestamp())
+     and not exists (select from sluice.budget_periods q where q.budget = b.id and q.id <> p.id
+                        and q.starts_at = sluice.period_start_v1(w.per, w.zone, clock_timestamp()));
   insert into sluice.budgets as b (scope, per, zone, hard, cap_nano, thresholds)
   select s.id, w.per, w.zone, w.hard, w.cap_nano, w.thresholds
     from jsonb_populate_recordset(null::sluice.budget_v1, p_budgets) w join sluice.scopes s on s.kind = w.kind and s.name = w.name order by s.id, w.per

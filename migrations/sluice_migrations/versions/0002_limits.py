@@ -39,7 +39,7 @@ def downgrade() -> None:
     op.execute("drop function sluice.set_budget_v1, sluice.topup_budget_v1")
     op.execute("drop function sluice.watch_budgets_v1, sluice.tell_alerts_v1")
     op.execute("drop function sluice.budget_subject_v1")
-    op.execute("drop function sluice.defer_v1, sluice.wake_deferred_v1")
+    op.execute("drop function sluice.defer_v1, sluice.wake_deferred_v1, sluice.wake_affordable_v1")
     op.execute(
         "drop table sluice.decision_log, sluice.deferred, sluice.alerts, sluice.budget_periods, sluice.budgets, sluice.scopes"
     )

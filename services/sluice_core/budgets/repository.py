@@ -80,6 +80,11 @@ class BudgetRepository:
             if some < _WAKE_BATCH:
                 return woken
 
+    async def wake_affordable(self, limit: int) -> int:
+        """Let the jobs ask again for whose worst case there is money now; returns how many, at most `limit`."""
+        woken: int = await self._pool.fetchval("select sluice.wake_affordable_v1($1)", limit)
+        return woken
+
     async def watch(self) -> int:
         """Raise alerts for thresholds newly reached; returns how many."""
         raised: int = await self._pool.fetchval("select sluice.watch_budgets_v1()")

@@ -176,11 +176,19 @@ class JobRepository:
             )
         return begun
 
-    async def defer(self, waits: Sequence[tuple[int, float, int]]) -> int:
-        """Let owned jobs wait for money: each (row, epoch seconds to wake at, budget); returns how many do."""
-        rows, wakes, budgets = zip(*waits, strict=True)
+    async def defer(self, waits: Sequence[tuple[int, float, int, int]]) -> int:
+        """Let owned jobs wait for money: each (row, epoch seconds to wake at, budget, nano-dollars it needs).
+
+        Returns how many do.
+        """
+        rows, wakes, budgets, needs = zip(*waits, strict=True)
         count: int = await self._pool.fetchval(
-            "select sluice.defer_v1($1, $2, $3, $4)", self.incarnation, rows, wakes, budgets
+            "select sluice.defer_v1($1, $2, $3, $4, $5)",
+            self.incarnation,
+            rows,
+            wakes,
+            budgets,
+            needs,
         )
         return count
 

@@ -125,7 +125,7 @@ async def test_jobs_wait_for_money_and_ask_again_when_there_is_some(
     assert begun.until > time.time()  # when the day ends in Berlin
     (budget,) = acme.budgets
     assert begun.cause == -budget
-    assert await acme.worker.defer([(job.row, begun.until, budget)]) == 1
+    assert await acme.worker.defer([(job.row, begun.until, budget, 1_500)]) == 1
     assert await ledger.state(job) is State.RETRY_WAIT
     cursor = [(ledger.lane, *HEAD, 9)]
     assert await acme.worker.claim(cursor, limit=9, max_bytes=9999) == []
@@ -141,7 +141,7 @@ async def test_a_larger_cap_of_the_configuration_lets_jobs_ask_again(
 ) -> None:
     job = await ledger.admit(acme.worker, ledger.entry("a"))
     begun = await acme.begin(job, 1_500)
-    assert await acme.worker.defer([(job.row, begun.until, acme.budgets[0])]) == 1
+    assert await acme.worker.defer([(job.row, begun.until, acme.budgets[0], 1_500)]) == 1
     config = Config.model_validate(
         {
             "providers": {"p": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}},
@@ -195,7 +195,7 @@ async def test_definitions_lock_scopes_in_the_order_of_their_ids(ledger: World, 
 async def test_a_job_waits_for_money_no_longer_than_it_may(ledger: World, acme: Acme) -> None:
     due = time.time() + 2
     job = await ledger.admit(acme.worker, ledger.entry("a", due_at=due))
-    await acme.worker.defer([(job.row, due + 3600, acme.budgets[0])])
+    await acme.worker.defer([(job.row, due + 3600, acme.budgets[0], 1_500)])
     run_at = await ledger.pool.fetchval(
         "select extract(epoch from run_at)::float8 from sluice.jobs where id = $1", job.row
     )
@@ -295,3 +295,44 @@ async def test_one_request_a_day_may_be_a_bulk_job(ledger: World, acme: Acme) ->
     asks = [replace(intent(job, 0), scopes=acme.scopes, job_class=JobClass.BULK) for job in jobs]
     begun = await acme.worker.begin(asks)
     assert [one.verdict for one in begun] == [Begin.BEGUN, Begin.RATE_LIMITED]
+
+
+async def test_whatever_makes_room_wakes_those_it_is_enough_for(ledger: World, acme: Acme) -> None:
+    held = await ledger.admit(acme.worker, ledger.entry("held"))
+    assert (await acme.begin(held, 900)).verdict is Begin.BEGUN
+    unknown = report(Outcome.UNKNOWN, money="unknown", worst_nano=900)
+    await acme.worker.settle([ended(replace(held, attempt=1), State.UNKNOWN, unknown)])
+    small, large = [await ledger.admit(acme.worker, ledger.entry(key)) for key in ("s", "l")]
+    later, (budget,) = time.time() + 3600, acme.budgets
+    await acme.worker.defer([(small.row, later, budget, 800), (large.row, later, budget, 1_100)])
+    budgets = BudgetRepository(ledger.pool)
+    assert await budgets.wake_affordable(10) == 0
+    spending = SpendingRepository(ledger.pool)
+    (line,) = await spending.unresolved(10)
+    await spending.settle(line.usage_id, cost_nano=0, reason="not billed", actor="ops")
+    assert await budgets.wake_affordable(10) == 1
+    cursor = [(ledger.lane, *HEAD, 9)]
+    assert [job.row for job in await acme.worker.claim(cursor, limit=9, max_bytes=9999)] == [
+        small.row
+    ]
+    # Who went another way is forgotten.
+    await ledger.pool.execute("update sluice.jobs set state = 14 where id = $1", large.row)
+    assert await budgets.wake_affordable(10) == 0
+    assert await ledger.count("sluice.deferred") == 0
+
+
+async def test_another_time_zone_is_no_other_money(ledger: World, acme: Acme) -> None:
+    job = await ledger.admit(acme.worker, ledger.entry("a"))
+    assert (await acme.begin(job, 700)).verdict is Begin.BEGUN
+    definition = BudgetDefinition(
+        kind=ScopeKind.TENANT, name="acme", per="day", zone="Pacific/Auckland", hard=True,
+        cap_nano=1_000, thresholds=(50, 80, 100),
+    )  # fmt: skip
+    tenant = ScopeDefinition(kind=ScopeKind.TENANT, name="acme")
+    await AdmissionRepository(ledger.pool).define([tenant], [definition], whole=True)
+    assert await acme.line() == (1000, 0, 0, 700, 300)
+    other = await ledger.admit(acme.worker, ledger.entry("b"))
+    assert (await acme.begin(other, 400)).verdict is Begin.BUDGET_BUSY
+    told = report(Outcome.SUCCEEDED, worst_nano=700, cost=650)
+    await acme.worker.settle([ended(replace(job, attempt=1), State.SUCCEEDED, told)])
+    assert await acme.line() == (1000, 650, 0, 0, 350)

@@ -182,7 +182,7 @@ async def test_a_true_retry_is_never_taken_for_a_row_that_stands_aside(ledger: W
     failed = report(Outcome.FAILED, money="none")
     await worker.settle([again(job, failed, run_at=time.time() + 600)])
     waits = await ledger.admit(worker, ledger.entry("b", run=run))
-    assert await worker.defer([(waits.row, time.time() + 1e6, 1)]) == 1  # until it is due
+    assert await worker.defer([(waits.row, time.time() + 1e6, 1, 0)]) == 1  # until it is due
     assert await ParkedRepository(ledger.pool).unshelve(100) == 0
     assert await ledger.state(job) is await ledger.state(waits) is State.RETRY_WAIT
 

@@ -381,7 +381,7 @@ async def test_a_job_that_would_rather_wait_for_money_goes_back_until_there_is_s
     patient.job = replace(patient.job, facts=replace(patient.job.facts, wait_for_budget=True))
     await stage.through([patient])
     assert stage.deferred == [patient]
-    assert stage.ledger.deferred == [(patient.job.row, UNTIL, 5)]
+    assert stage.ledger.deferred == [(patient.job.row, UNTIL, 5, patient.worst_nano)]
 
 
 async def test_a_job_dearer_than_it_may_be_is_not_begun() -> None:

@@ -113,7 +113,7 @@ class MemoryLedger:
     begun: list[list[Intent]] = field(default_factory=list)
     settled: list[list[Settlement]] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
-    deferred: list[tuple[int, float, int]] = field(default_factory=list)
+    deferred: list[tuple[int, float, int, int]] = field(default_factory=list)
     looks: int = 0
     before: Callable[[str, Sequence[Any]], None] = lambda name, batch: None
     after: Callable[[str, Sequence[Any]], None] = lambda name, batch: None
@@ -164,7 +164,7 @@ class MemoryLedger:
         self.after("begin", intents)
         return answers
 
-    async def defer(self, waits: Sequence[tuple[int, float, int]]) -> int:
+    async def defer(self, waits: Sequence[tuple[int, float, int, int]]) -> int:
         self.before("defer", waits)
         self.deferred += waits
         return len(waits)
