@@ -107,7 +107,8 @@ def _read(number: int, text: bytes, run: str) -> Line | BadLine:
     try:
         job = Job.model_validate(document)
     except ValidationError as exc:
-        reason = "; ".join(_explained(error) for error in exc.errors(include_url=False))
+        reasons = dict.fromkeys(map(_explained, exc.errors(include_url=False)))
+        reason = "; ".join(reasons)
         return BadLine(number=number, custom_id=custom_id, reason=reason)
     if job.url is not None and job.url not in OPERATIONS:
         reason = f"url {job.url!r} is not supported: {', '.join(OPERATIONS)}"
@@ -123,10 +124,25 @@ def _read(number: int, text: bytes, run: str) -> Line | BadLine:
     )
 
 
+_EXPECTED: Final[Mapping[str, str]] = {
+    "model_type": "must be a JSON object",
+    "dict_type": "must be a JSON object",
+    "list_type": "must be a list",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "missing": "is missing",
+}
+"""What is said of a value of the wrong kind; the checker's own words name our classes or Python's types."""
+
+
 def _explained(error: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in error["loc"])
+    loc = error["loc"]
+    if loc[:2] == ("body", "input"):
+        return "body.input: must be a text or a list"  # of two forms, so each would complain of its own
+    place = ".".join(str(part) for part in loc)
     reason = str(error["msg"]).removeprefix("Value error, ")
-    return f"{place}: {reason[:1].lower()}{reason[1:]}"
+    reason = _EXPECTED.get(error["type"], f"{reason[:1].lower()}{reason[1:]}")
+    return f"{place}: {reason}" if place else reason
 
 
 def line_key(run: str, custom_id: str) -> str:

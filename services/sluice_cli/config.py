@@ -52,25 +52,35 @@ def check(
 ) -> None:
     """Read a configuration and name every problem with its line.
 
+    Without --secrets it does not look at the ${VARIABLES} that hold providers' keys, and says which: they have to be
+    set for the workers, not here.
+
     Example: `sluice config check sluice.yaml`
     """
     from sluice_core.config.load import ConfigError, Withheld, load_config
 
-    path = _path(file)
+    path, withheld = _path(file), Withheld()
     try:
-        config = load_config(path, os.environ if secrets else Withheld())
+        config = load_config(path, os.environ if secrets else withheld)
     except ConfigError as exc:
         if json_output:
             print_json({"valid": False, "problems": exc.problems})
             raise typer.Exit(1) from exc
         raise
+    unset = [name for name in withheld.asked if not os.environ.get(name)]
     if json_output:
-        print_json({"valid": True, "problems": []})
+        print_json(
+            {"valid": True, "problems": [], "not_looked_at": withheld.asked, "not_set_here": unset}
+        )
         return
     say(
         f"{path} is valid: {len(config.providers)} providers, {len(config.models)} models, "
         f"{len(config.tenants)} tenants"
     )
+    if withheld.asked:
+        say(f"not looked at without --secrets: {', '.join(withheld.asked)}")
+    if unset:
+        say(f"not set here, and needed by the workers of their pool: {', '.join(unset)}")
 
 
 @app.command()

@@ -31,7 +31,7 @@ from sluice_cli.batch_file import (
 from sluice_cli.output import Refused
 from sluice_cli.session import configuration, ledger, settings
 from sluice_client.client import Client
-from sluice_client.errors import ClientError
+from sluice_client.errors import ClientError, ReplyTimeout
 from sluice_client.model import ClassName, Finished, Job, Result
 from sluice_core.operations.repository import OperatorRepository
 from sluice_platform.settings import Settings
@@ -113,7 +113,14 @@ async def submit_file(submission: Submission) -> Tally:
         async with client:
             return await _Run(submission, client, given).work()
     except ClientError as exc:
-        raise Refused(f"{exc}\nStart the same command again to go on.") from exc
+        raise Refused(f"{why(exc)}\nStart the same command again to go on.") from exc
+
+
+def why(exc: ClientError) -> str:
+    """What ended a pass, for whoever has the command and no client in hand."""
+    if isinstance(exc, ReplyTimeout):
+        return f"no result of job {exc.submitted.id} within {exc.waited_s:g} s; the job goes on"
+    return str(exc)
 
 
 class _Run:

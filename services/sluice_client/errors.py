@@ -47,6 +47,7 @@ class ReplyTimeout(ClientError):
             f"with client.attach(the same body, {again}), or end it with client.cancel(id=…)"
         )
         self.submitted = submitted
+        self.waited_s = waited_s
 
 
 class JobFailed(ClientError):

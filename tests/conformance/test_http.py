@@ -171,6 +171,36 @@ async def test_what_a_server_says_unasked_answers_nobody(openai_calls: Calls) ->
     assert connections == 2
 
 
+@pytest.mark.parametrize("hints", [b"", b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"])
+@pytest.mark.parametrize("extra", [b"\x00garbage", b"<html>", b"HTTP/1.1 200 OK\r\n: x\r\n\r\n"])
+async def test_bytes_after_a_whole_answer_leave_it_whole_and_end_the_connection(
+    openai_calls: Calls, extra: bytes, hints: bytes
+) -> None:
+    answers = [
+        b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(WHOLE), WHOLE),
+        b"HTTP/1.1 503 Busy\r\nretry-after: 3\r\ncontent-length: 0\r\n\r\n",
+    ]
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(hints + answers[connections] + extra)
+        connections += 1
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        first = await openai_calls(base_url=base_url)
+        second = await openai_calls(base_url=base_url)
+    assert (first.failure, first.status, first.finish) == (None, 200, ("stop",))
+    assert (second.failure, second.status) == (FailureKind.STATUS_ERROR, 503)
+    assert second.retry_after_s == 3
+    assert connections == 2
+
+
 async def test_what_follows_the_end_of_a_stream_is_no_part_of_it(openai_calls: Calls) -> None:
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":"stop"}]}\n\n'
     stream = chunk % b"in time" + b"data: [DONE]\n\n" + chunk % b"too late"

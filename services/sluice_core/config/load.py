@@ -33,7 +33,16 @@ WITHHELD: Final = "withheld"
 class Withheld(Mapping[str, str]):
     """Stands for an environment in which every variable is set: only workers read providers' keys."""
 
+    def __init__(self) -> None:
+        self._asked: dict[str, None] = {}
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The variables that a configuration asked for, in its order."""
+        return tuple(self._asked)
+
     def __getitem__(self, name: str) -> str:
+        self._asked[name] = None
         return WITHHELD
 
     def __iter__(self) -> Iterator[str]:

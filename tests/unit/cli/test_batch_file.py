@@ -50,8 +50,16 @@ def test_a_line_keeps_its_own_key_and_gets_a_name() -> None:
         (b"{broken", "not JSON"),
         (b"[1]", "not a JSON object"),
         (b"\xff\xfe", "not JSON"),
-        (_line(body={}), "body.model: field required"),
+        (_line(body={}), "body.model: is missing"),
         (_line(url="/v1/nothing"), "url '/v1/nothing' is not supported"),
+        (_line(body=[]), "line 1: body: must be a JSON object"),
+        (_line(body=None), "line 1: body: must be a JSON object"),
+        (_line(body=_BODY, options=[]), "line 1: options: must be a JSON object"),
+        (_line(body=_BODY, options={"tags": 1}), "line 1: options.tags: must be a JSON object"),
+        (_line(body={"model": 5}), "line 1: body.model: must be a string"),
+        (_line(body={"model": "m", "messages": 5}), "line 1: body.messages: must be a list"),
+        (_line(body={"model": "m", "messages": [5]}), "body.messages.0: must be a JSON object"),
+        (_line(body={"model": "m", "input": 5}), "line 1: body.input: must be a text or a list"),
         (_line(method="GET"), "method:"),
         (_line(custom_id="x" * 257), "custom_id:"),
     ],
@@ -61,6 +69,7 @@ def test_a_bad_line_is_named_and_the_others_go_on(text: bytes, reason: str) -> N
     assert isinstance(bad, BadLine)
     assert bad.message.startswith("line 1: ")
     assert reason in bad.message
+    assert not {"Body", "Options", "dictionary", "instance"} & set(bad.message.split())
     assert isinstance(good, Line)
 
 
