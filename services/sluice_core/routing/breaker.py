@@ -83,6 +83,15 @@ class Breaker:
             return True
         return self.standing is Standing.PROBING and self.probes_left > 0
 
+    @property
+    def unused(self) -> bool:
+        """Whether it may probe and has not."""
+        return (
+            self.standing is Standing.PROBING
+            and self.probes_left == self.rules.probes
+            and not self._passed
+        )
+
     def due(self, now: float) -> bool:
         """Whether its time is over and somebody should be granted the probe."""
         return self.standing is Standing.OPEN and now >= self.open_until

@@ -29,7 +29,7 @@ class Need(IntFlag):
 class Candidate:
     """A target as the configuration says it: where, how good, and what it can do.
 
-    `lacks` is what it is known not to do; `context` tokens are the most of one request. Prices are nano-dollars a
+    `regions` are its region and its tags. `lacks` is what it is known not to do; `context` tokens are the most of one request. Prices are nano-dollars a
     token, as floats: they rank, nothing is booked by them. `seed` tells accounts apart in rendezvous hashing.
     """
 
@@ -38,6 +38,7 @@ class Candidate:
     account: str
     model: str
     weight: float = 1.0
+    region: str | None = None
     regions: frozenset[str] = frozenset()
     lacks: Need = Need.NOTHING
     context: float = ENDLESS
@@ -60,11 +61,12 @@ class Candidate:
 class Now:
     """What is known of a candidate at the moment; times in epoch seconds.
 
-    Nothing goes to it before `shut_until`, for the reason `why`. `probing`: it is half open, and a call has to find
-    out. `first_s` and `token_s` are its recent time to the first token and for each further one; 0: not known.
+    Nothing goes to it before `shut_until`, for the reason `why`; where that is not known (infinite), it may be worth
+    asking again at `again_at`. `probing`: it is half open, and a call has to find out. `first_s` and `token_s` are its recent time to the first token and for each further one; 0: not known.
     """
 
     shut_until: float = 0.0
+    again_at: float = 0.0
     why: str = ""
     probing: bool = False
     in_flight: int = 0
@@ -77,13 +79,12 @@ class Moment:
     """What is known of a plan's candidates, by their places, and of all together.
 
     `shut_until` is the latest of theirs, `probing` whether any is half open: where neither tells anything, nobody
-    looks at each. `flying` is what is in flight to all.
+    looks at each.
     """
 
     nows: list[Now]
     shut_until: float = 0.0
     probing: bool = False
-    flying: int = 0
 
 
 @frozen_value

@@ -57,6 +57,17 @@ class Plan:
                     return arm.group, arm.name
         return self.everything, None
 
+    @property
+    def alike(self) -> bool:
+        """Whether all jobs have the same candidates, so that where one waits all do."""
+        return not (self.routes or self.arms or self.everything.limited)
+
+    def after(self, failure: str) -> Group | None:
+        """The targets that jobs go to after a failure that has its own; None: it has none."""
+        if failure == "context_length":
+            return self.after_context
+        return self.after_filter if failure == "content_filter" else None
+
     def waits_until(self, ask: Ask, now: float) -> float | None:
         """When the cheaper hours of a job's class begin (epoch seconds); None: it need not wait."""
         if self.off_peak is None or ask.job_class not in self.off_peak.classes:
@@ -178,6 +189,7 @@ def _candidate(place: int, ref: TargetRef, written: TargetConfig | None, costs: 
         account=ref.account,
         model=ref.model,
         weight=written.weight,
+        region=written.region,
         regions=frozenset((*written.tags, *(() if written.region is None else (written.region,)))),
         lacks=lacks,
         context=ENDLESS if can.context is None else float(can.context),

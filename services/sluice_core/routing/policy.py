@@ -106,9 +106,10 @@ class _Sieve:
         ):
             self._note(candidate, _unfit(candidate, ask) if self._explained else "")
         elif state.shut_until > self._now:
-            if state.shut_until < self._soonest:
-                self._soonest, self._shut = state.shut_until, f"{candidate.name}: {state.why}"
-            self._note(candidate, f"{state.why}, for {state.shut_until - self._now:.1f} s")
+            again_at = state.again_at or state.shut_until
+            if again_at < self._soonest:
+                self._soonest, self._shut = again_at, f"{candidate.name}: {state.why}"
+            self._note(candidate, f"{state.why}, for {max(0.0, again_at - self._now):.1f} s")
         elif candidate.name in ask.tried:
             self.again.append(candidate)
             self._note(candidate, "failed this job before")

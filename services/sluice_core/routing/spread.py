@@ -80,8 +80,8 @@ def in_order(key: str, group: Group) -> tuple[Candidate, ...]:
 
 def nearest(key: str, group: Group, kept: Sequence[Candidate], moment: Moment) -> Candidate:
     """The candidate that a key belongs to, of those kept: the first in its order that is not crowded."""
-    most = CROWDED * (moment.flying + 1) / group.weights
     nows, whole = moment.nows, len(kept) == len(group.candidates)
+    most = CROWDED * (sum([state.in_flight for state in nows]) + 1) / group.weights
     first: Candidate | None = None
     for candidate in in_order(key, group):
         if not whole and candidate not in kept:

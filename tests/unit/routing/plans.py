@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
 from sluice_core.config.load import parse_config
-from sluice_core.config.model import TargetRef, resolve_model
+from sluice_core.config.model import Config, TargetRef, resolve_model
 from sluice_core.routing.model import Ask, Moment, Now
 from sluice_core.routing.plan import Plan, plan_of
 from sluice_core.routing.policy import decide
@@ -18,10 +19,15 @@ def text_of(model: str, *, tenants: str = "", accounts: Sequence[str] = ACCOUNTS
     return f"providers:\n{providers}\nmodels:\n  fast:\n{indented}\n{tenants}"
 
 
+@cache
+def _parsed(text: str) -> Config:
+    return parse_config(text, {})
+
+
 def plan_from(
     model: str, *, prices: dict[str, tuple[float, float]] | None = None, tenants: str = ""
 ) -> Plan:
-    config = parse_config(text_of(model, tenants=tenants), {})
+    config = _parsed(text_of(model, tenants=tenants))
 
     def costs(ref: TargetRef) -> tuple[float, float]:
         return (prices or {}).get(ref.account, (0.0, 0.0))
@@ -36,7 +42,6 @@ def moment_of(plan: Plan, **states: Now) -> Moment:
         nows=nows,
         shut_until=max((state.shut_until for state in nows), default=0.0),
         probing=any(state.probing for state in nows),
-        flying=sum(state.in_flight for state in nows),
     )
 
 
