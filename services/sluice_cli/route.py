@@ -145,7 +145,7 @@ def _moment(plan: "Plan", rows: "list[OpenRow]", now: float) -> "Moment":
     shut = {row.key: row for row in rows}
     nows = []
     for candidate in plan.everything.candidates:
-        row = shut.get((candidate.account, candidate.model)) or shut.get((candidate.account, ""))
+        row = shut.get((candidate.account, candidate.model))
         if row is None:
             nows.append(Now())
         else:

@@ -57,10 +57,10 @@ class Breakers:
             _log.warning(
                 "breaker.opened",
                 account=news.key[0],
-                model=news.key[1] or None,
+                model=news.key[1],
                 reason=news.reason,
                 seconds=round(news.open_s, 1),
             )
         for account, model in closed:
-            _log.info("breaker.closed", account=account, model=model or None)
+            _log.info("breaker.closed", account=account, model=model)
         targets.apply(rows, time.time())

@@ -9,9 +9,10 @@ from sluice_core.routing.health import Health
 from sluice_core.routing.model import ENDLESS, Moment, Now
 from sluice_core.routing.repository import Key, OpenNews, OpenRow
 
-WHOLE: Final = ""
-"""Instead of a model: the account itself, which is opened by its own faults."""
-FAULT_RULES: Final = BreakerRules(minimum=1, open_s=30.0, longest_s=300.0, probes=1)
+FAULTS: Final = 3
+"""Faults of its account in a row that shut a target: one may be a slip of the provider's."""
+FAULT_S: Final = 30.0
+"""How long nothing goes to a target whose account has no funds, or whose key is refused: that takes a person."""
 GRANT_S: Final = 0.25
 """How soon it is worth asking again for a target that waits for its probe, or for the probe's end."""
 HELD_S: Final = 1.0
@@ -24,11 +25,12 @@ RECENT: Final = 0.1
 
 @dataclass(slots=True)
 class _State:
-    """One target, or with an empty model one account. `reason`: why its breaker is open."""
+    """One target. `reason`: why its breaker is open."""
 
     breaker: Breaker
     now: Now = field(default_factory=Now)
     reason: str = ""
+    faults: int = 0
     cool_until: float = 0.0
     cool_why: str = ""
     granted_at: float = 0.0
@@ -54,9 +56,8 @@ class Targets:
         """What is known of a plan's candidates, kept up to date from now on."""
         states = [self._state(key, rule) for key, rule in zip(keys, rules, strict=True)]
         moment = Moment(nows=[state.now for state in states])
-        for (account, _), state in zip(keys, states, strict=True):
+        for state in states:
             state.moments.append(moment)
-            self._state((account, WHOLE), FAULT_RULES)
         self._changed(keys, now)
         return moment
 
@@ -73,20 +74,18 @@ class Targets:
     def look(self, keys: Sequence[Key], now: float) -> None:
         """Before a decision while something is shut: what may be probed is asked for."""
         for key in keys:
-            for part in (key, (key[0], WHOLE)):
-                if self._states[part].breaker.due(now):
-                    self.wanted[part] = None
-                    self._stir()
+            if self._states[key].breaker.due(now):
+                self.wanted[key] = None
+                self._stir()
         self._changed(keys, now)
 
     def started(self, key: Key, now: float) -> None:
         """A call is about to go to a target."""
-        self._states[key].now.in_flight += 1
-        for part in (key, (key[0], WHOLE)):
-            breaker = self._states[part].breaker
-            if breaker.standing is Standing.PROBING:
-                breaker.started()
-                self._changed((part,), now)
+        state = self._states[key]
+        state.now.in_flight += 1
+        if state.breaker.standing is Standing.PROBING:
+            state.breaker.started()
+            self._changed((key,), now)
 
     def never_went(self, key: Key, now: float) -> None:
         """A call that was about to go did not."""
@@ -95,19 +94,18 @@ class Targets:
 
     def ended(self, key: Key, health: Health, *, took_s: float, reason: str, now: float) -> None:
         """A call to a target ended; `reason` in a word or two where it failed."""
-        whole = (key[0], WHOLE)
-        account = self._states[whole]
-        self._states[key].now.in_flight -= 1
+        state = self._states[key]
+        state.now.in_flight -= 1
         if health is Health.NEUTRAL:
             self._abandon(key, now)
         elif health is Health.FAULT:
-            if account.breaker.standing is not Standing.OPEN:
-                self._open(whole, account.breaker.trip(now), reason, fault=True)
-            self._changed((whole,), now)
+            state.faults += 1
+            probing = state.breaker.standing is Standing.PROBING
+            if probing or (state.faults >= FAULTS and state.breaker.standing is not Standing.OPEN):
+                self._open(key, state.breaker.trip(now, for_s=FAULT_S), reason, fault=True)
+                self._changed((key,), now)
         else:
-            if account.breaker.standing is Standing.PROBING:
-                # Whatever else is wrong with it: its credentials and its funds are in order.
-                self._end(whole, well=True, took_s=took_s, reason=reason, now=now)
+            state.faults = 0
             self._end(key, well=health is Health.WELL, took_s=took_s, reason=reason, now=now)
 
     def learn_times(
@@ -181,11 +179,10 @@ class Targets:
         self._stir()
 
     def _abandon(self, key: Key, now: float) -> None:
-        for part in (key, (key[0], WHOLE)):
-            breaker = self._states[part].breaker
-            if breaker.standing is Standing.PROBING:
-                breaker.abandoned()
-                self._changed((part,), now)
+        breaker = self._states[key].breaker
+        if breaker.standing is Standing.PROBING:
+            breaker.abandoned()
+            self._changed((key,), now)
 
     def _state(self, key: Key, rules: BreakerRules) -> _State:
         state = self._states.get(key)
@@ -195,15 +192,9 @@ class Targets:
         return state
 
     def _changed(self, keys: Iterable[Key], now: float) -> None:
-        """Say anew of each target, and of those of each account, until when it is shut and why."""
-        todo: dict[Key, None] = {}
-        for account, model in keys:
-            if model == WHOLE:
-                todo |= {key: None for key in self._states if key[0] == account and key[1] != WHOLE}
-            else:
-                todo[account, model] = None
+        """Say anew of each target until when it is shut and why."""
         moments: dict[int, Moment] = {}
-        for key in todo:
+        for key in keys:
             self._say(key, now)
             moments |= {id(moment): moment for moment in self._states[key].moments}
         for moment in moments.values():
@@ -215,17 +206,14 @@ class Targets:
         said = state.now
         said.shut_until = said.again_at = state.cool_until
         said.why, said.probing = state.cool_why, False
-        for part in (state, self._states[key[0], WHOLE]):
-            breaker = part.breaker
-            if breaker.standing is Standing.CLOSED:
-                continue
-            if breaker.passes():
-                said.probing = True
-                continue
+        breaker = state.breaker
+        if breaker.passes():
+            said.probing = breaker.standing is Standing.PROBING
+        else:
             # Open for good as far as a job can see: only a granted probe finds out more.
             said.shut_until = ENDLESS
             said.again_at = max(said.again_at, breaker.open_until, now + GRANT_S)
-            said.why = f"its breaker is open ({part.reason})"
+            said.why = f"its breaker is open ({state.reason})"
         if key[0] in self._held:
             said.shut_until, said.again_at = ENDLESS, now + HELD_S
             said.why = "an operator holds the account"

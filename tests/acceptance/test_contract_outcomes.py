@@ -143,7 +143,7 @@ async def test_retry_after_is_honoured(outside: Outsider) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(400, "provider_error"), (401, "provider_auth"), (404, "provider_error"), (413, "too_large")],
+    [(400, "provider_error"), (403, "provider_auth"), (404, "provider_error"), (413, "too_large")],
 )
 async def test_refusals_pass_through_and_are_not_retried(
     outside: Outsider, status: int, code: str
@@ -153,6 +153,16 @@ async def test_refusals_pass_through_and_are_not_retried(
     assert value["response"]["status_code"] == status
     assert value["response"]["body"]["error"]["message"]
     assert len(await calls(outside, value)) == 1
+
+
+async def test_a_refused_key_is_the_accounts_fault_so_the_job_waits_for_it(
+    outside: Outsider,
+) -> None:
+    value = await outcome(outside, "status=401", timeout_s=4, model="refused")
+    # Its last retry is not begun where it would come too late; then the refusal itself is what is told.
+    assert summary(value) in {("expired", "deadline_exceeded"), ("failed", "provider_auth")}
+    assert value["job"]["cost_usd"] == "0.000000000"
+    assert 1 <= len(await calls(outside, value)) <= 3
 
 
 async def test_what_its_provider_cannot_be_asked_is_rejected_unasked(outside: Outsider) -> None:

@@ -149,7 +149,7 @@ async def test_where_there_is_no_other_target_jobs_wait_and_burn_no_attempts(
     await eventually(lambda: is_open(system, expected=True), within_s=10.0)
     await asyncio.sleep(3.0)
     assert not any(task.done() for task in waiting)
-    assert await calls_to(system, "m-alone") <= 10
+    assert await calls_to(system, "m-alone") <= 16
     alert = await system.pool.fetchrow(
         "select subject, detail->>'reason' as reason from sluice.alerts"
     )

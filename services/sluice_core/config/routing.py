@@ -138,11 +138,11 @@ class Routing(Section):
 class BreakerConfig(Section):
     """When an account's model is left alone: `failures` of the calls of `window` failed, or took longer than `slow`.
 
-    It is asked again after `open`, which doubles up to `longest` while it stays ill, with `probes` calls at a time.
+    The defaults are Hystrix's. It is asked again after `open`, which doubles up to `longest` while it stays ill, with `probes` calls at a time.
     """
 
-    window: Duration = Field(default=30.0, ge=1, le=3600)
-    minimum: int = Field(default=10, ge=1, le=LARGEST)
+    window: Duration = Field(default=10.0, ge=1, le=3600)
+    minimum: int = Field(default=20, ge=1, le=LARGEST)
     failures: float = Field(default=0.5, gt=0, le=1)
     slow: Duration | None = Field(default=None, gt=0)
     open: Duration = Field(default=5.0, gt=0, le=3600)

@@ -30,8 +30,8 @@ class BreakerRules:
     longer than `slow_s`. Each opening in a row doubles `open_s`, up to `longest_s`. Half open, `probes` calls pass.
     """
 
-    window_s: float = 30.0
-    minimum: int = 10
+    window_s: float = 10.0
+    minimum: int = 20
     failures: float = 0.5
     slow_s: float | None = None
     open_s: float = 5.0

@@ -8,7 +8,7 @@ from sluice_core.jobs.fates import FailureKind
 
 
 class Health(Enum):
-    """What a breaker counts: FAULT is the account's own, whatever the model; NEUTRAL says nothing of the target."""
+    """What a breaker counts: FAULT is its account's own, which takes a person; NEUTRAL says nothing of the target."""
 
     WELL = "well"
     ILL = "ill"

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import asyncpg
 
 Key = tuple[str, str]
-"""An account and a model there; an empty model: the whole account."""
+"""An account and a model there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenNews:
-    """A breaker that opened here; `fault`: it is the account's own, somebody is alerted."""
+    """A breaker that opened here; `fault`: the account's own, somebody is alerted."""
 
     key: Key
     level: int

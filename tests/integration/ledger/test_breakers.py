@@ -8,7 +8,7 @@ from tests.integration.ledger.world import World, world
 
 from sluice_core.routing.repository import BreakerRepository, OpenNews, OpenRow
 
-KEY, WHOLE = ("openai", "gpt"), ("openai", "")
+KEY, OTHER = ("openai", "gpt"), ("openai", "mini")
 
 
 @pytest.fixture
@@ -68,16 +68,22 @@ async def test_a_probe_passes_on_when_it_is_given_up_or_its_time_is_over(ledger:
     assert (await only(await one.share(wanted=[KEY], probe_s=9))).mine
 
 
-async def test_an_accounts_fault_alerts_once_and_is_resolved_when_it_closes(ledger: World) -> None:
+async def test_an_accounts_fault_alerts_once_and_is_resolved_when_all_of_it_is_well(
+    ledger: World,
+) -> None:
     one = sharing(ledger, 1)
-    fault = news(key=WHOLE, open_s=0.0, reason="key_refused", fault=True)
-    await one.share(opened=[fault], probe_s=9)
-    await sharing(ledger, 2).share(opened=[fault], probe_s=9)
+    faults = [news(key=key, open_s=0.0, reason="key_refused", fault=True) for key in (KEY, OTHER)]
+    await one.share(opened=faults, probe_s=9)
+    await sharing(ledger, 2).share(opened=faults, probe_s=9)
     alerts = "sluice.alerts where kind = 'account_refused' and subject = 'account:openai'"
+    resolved = alerts + " and resolved_at is not null"
     assert await ledger.count(alerts) == 1
-    assert (await only(await one.share(wanted=[WHOLE], probe_s=9))).mine
-    assert await one.share(closed=[WHOLE], probe_s=9) == []
-    assert await ledger.count(alerts + " and resolved_at is not null") == 1
+    granted = await one.share(wanted=[KEY, OTHER], probe_s=9)
+    assert [row.mine for row in granted] == [True, True]
+    assert len(await one.share(closed=[KEY], probe_s=9)) == 1
+    assert await ledger.count(resolved) == 0
+    assert await one.share(closed=[OTHER], probe_s=9) == []
+    assert await ledger.count(resolved) == 1
 
 
 async def test_many_at_once_in_any_order_do_not_block_each_other(ledger: World) -> None:

@@ -6,7 +6,7 @@ from sluice_core.routing.breaker import BreakerRules
 from sluice_core.routing.health import Health
 from sluice_core.routing.model import Moment
 from sluice_core.routing.repository import Key, OpenRow
-from sluice_worker.targets import FAULT_RULES, IDLE_PROBE_S, WHOLE, Targets
+from sluice_worker.targets import FAULT_S, IDLE_PROBE_S, Targets
 
 RULES = BreakerRules(minimum=2, open_s=5.0, probes=2)
 A, B = ("a", "m"), ("b", "m")
@@ -135,34 +135,18 @@ def test_a_probe_that_nobody_uses_is_given_up() -> None:
     assert other.open(0, 9.0)
 
 
-def test_a_fault_of_the_account_shuts_all_its_models_and_says_so() -> None:
+def test_faults_of_its_account_in_a_row_shut_a_target_and_somebody_is_told() -> None:
     one = Worker(1)
-    more = one.targets.moment([("a", "m"), ("a", "n")], [RULES, RULES], 0.0)
+    for health in (Health.FAULT, Health.FAULT, Health.WELL, Health.FAULT, Health.FAULT):
+        one.call(A, health, 0.0, "key_refused")
+    assert one.open(0, 0.0)
     one.call(A, Health.FAULT, 0.0, "key_refused")
     assert not one.open(0, 0.0)
-    assert more.nows[1].shut_until > 1e9
     assert one.open(1, 0.0)
     (news,) = one.targets.opened
-    assert (news.key, news.fault, news.reason, news.open_s) == (
-        ("a", WHOLE),
-        True,
-        "key_refused",
-        FAULT_RULES.open_s,
-    )
+    assert (news.key, news.fault, news.reason, news.open_s) == (A, True, "key_refused", FAULT_S)
     one.call(A, Health.FAULT, 0.1, "key_refused")
     assert len(one.targets.opened) == 1
-
-
-def test_an_account_is_well_again_when_a_probe_is_let_in_whatever_the_answer() -> None:
-    ledger, one = Ledger(), Worker(1)
-    one.call(A, Health.FAULT, 0.0, "key_refused")
-    ledger.share(1, one.targets, 0.0)
-    assert not one.open(0, 31.0)
-    ledger.share(1, one.targets, 31.0)
-    assert one.open(0, 31.0)
-    one.call(A, Health.ILL, 31.0)
-    assert one.targets.closed == [("a", WHOLE)]
-    assert one.open(0, 31.0)
 
 
 def test_a_probe_that_says_nothing_is_sent_again() -> None:
