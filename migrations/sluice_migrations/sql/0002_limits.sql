@@ -122,7 +122,8 @@ create table sluice.alerts (
   told_resolved boolean not null default false
 );
 create index alerts_untold on sluice.alerts (id) where not told or (resolved_at is not null and not told_resolved);
-create index alerts_open on sluice.alerts (period) where resolved_at is null;
+create index alerts_open on sluice.alerts (kind, subject) where resolved_at is null;
+create index alerts_of_period on sluice.alerts (period) where resolved_at is null;
 
 -- When the period that an instant lies in begins and ends. A total never ends.
 create function sluice.period_start_v1(p_per text, p_zone text, p_at timestamptz) returns timestamptz language sql stable as $$
