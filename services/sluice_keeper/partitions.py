@@ -9,6 +9,8 @@ EVERY_S = 900.0
 BATCH = 5_000
 PAST_WEEKS_S = 14 * 86_400.0
 """Identities go by whole weeks; what belongs to them stays for longer than the last of a week's."""
+ALERTS_S = 90 * 86_400.0
+"""Alerts that are over stay for a quarter, three times as long as their events."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -32,4 +34,5 @@ class Partitions:
         if dropped:
             _log.info("partitions.dropped", names=dropped)
         gone = await self._upkeep.purge(self._retention.idempotency + PAST_WEEKS_S, BATCH)
-        return gone >= BATCH
+        alerts = await self._upkeep.purge_alerts(ALERTS_S, BATCH)
+        return gone >= BATCH or alerts >= BATCH

@@ -71,7 +71,7 @@ async def _ended(system: System, jobs: int) -> bool:
 
 async def _in_flight(system: System, expected: int) -> bool:
     counts = await system.pool.fetch(
-        "select in_flight from sluice.scopes where kind = 8 and name = 'mock'"
+        "select in_flight from sluice.scopes_now where kind = 8 and name = 'mock'"
     )
     return [row["in_flight"] for row in counts] == [expected]
 

@@ -58,7 +58,9 @@ async def _all_ended(system: System, jobs: int) -> bool:
 
 async def _nothing_left_drawn(system: System, jobs: int) -> None:
     assert await system.pool.fetchval("select count(*) from sluice.attempts") == jobs
-    busy = await system.pool.fetch("select name, in_flight from sluice.scopes where in_flight <> 0")
+    busy = await system.pool.fetch(
+        "select name, in_flight from sluice.scopes_now where in_flight <> 0"
+    )
     assert not busy
 
 

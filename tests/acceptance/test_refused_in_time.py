@@ -179,9 +179,11 @@ async def _who_waits_for_money_goes_on(system: System, client: Client) -> None:
 
 async def _nothing_is_left(system: System) -> None:
     async def settled() -> bool:
-        busy = await system.pool.fetchval("select count(*) from sluice.scopes where in_flight <> 0")
+        busy = await system.pool.fetchval(
+            "select count(*) from sluice.scopes_now where in_flight <> 0"
+        )
         kept = await system.pool.fetchval(
-            "select count(*) from sluice.budget_periods where reserved_nano <> 0"
+            "select count(*) from sluice.budget_periods_now where reserved_nano <> 0"
         )
         return (busy, kept) == (0, 0)
 

@@ -159,7 +159,9 @@ async def _judge(pool: asyncpg.Pool, outcome: Outcome) -> None:
     )
     outcome.states = {str(row["state"]): row["jobs"] for row in rows}
     faults = outcome.faults = list(outcome.replay.faults)
-    busy = await pool.fetch("select kind, name, in_flight from sluice.scopes where in_flight <> 0")
+    busy = await pool.fetch(
+        "select kind, name, in_flight from sluice.scopes_now where in_flight <> 0"
+    )
     faults += [f"{row['name']}: {row['in_flight']} in flight" for row in busy]
     for line in await pool.fetch("select * from finance.budgets"):
         where = _where(line["scope"])

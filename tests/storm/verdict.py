@@ -91,9 +91,9 @@ async def gather(
 
 async def drawn(pool: asyncpg.Pool) -> list[str]:
     """What limits and budgets still hold as drawn; nothing, once every attempt has ended."""
-    scopes = await pool.fetch("select name, in_flight from sluice.scopes where in_flight <> 0")
+    scopes = await pool.fetch("select name, in_flight from sluice.scopes_now where in_flight <> 0")
     periods = await pool.fetch(
-        "select s.name, p.reserved_nano from sluice.budget_periods p join sluice.budgets b on b.id = p.budget"
+        "select s.name, p.reserved_nano from sluice.budget_periods_now p join sluice.budgets b on b.id = p.budget"
         " join sluice.scopes s on s.id = b.scope where p.reserved_nano <> 0"
     )
     return [f"{row['name']}: {row['in_flight']} in flight" for row in scopes] + [

@@ -6,7 +6,7 @@ create view finance.budgets as
                     else 'total' end as period,
          (p.cap_nano * 0.000000001)::numeric(24, 9) as cap, (p.spent_nano * 0.000000001)::numeric(24, 9) as spent,
          (p.held_nano * 0.000000001)::numeric(24, 9) as held, (p.reserved_nano * 0.000000001)::numeric(24, 9) as reserved,
-         ((p.cap_nano - p.spent_nano - p.held_nano - p.reserved_nano) * 0.000000001)::numeric(24, 9) as remaining,
+         ((p.cap_nano::numeric - p.spent_nano - p.held_nano - p.reserved_nano) * 0.000000001)::numeric(24, 9) as remaining,
          case when b.per = 'total' then null when p.ends_at <= now() then ((p.spent_nano + p.held_nano) * 0.000000001)::numeric(24, 9)
               else ((p.spent_nano + p.held_nano) * 0.000000001
                     / least(1, greatest(extract(epoch from now() - greatest(p.starts_at, b.created_at)) / extract(epoch from p.ends_at - greatest(p.starts_at, b.created_at)), 0.001)))::numeric(24, 9)
@@ -17,7 +17,7 @@ create view finance.budgets as
     join sluice.scopes s on s.id = b.scope
    cross join lateral (
      select q.starts_at, q.ends_at, coalesce(b.own_cap_nano, b.cap_nano) + q.topup_nano as cap_nano, q.spent_nano, q.held_nano, q.reserved_nano
-       from sluice.budget_periods q where q.budget = b.id
+       from sluice.budget_periods_now q where q.budget = b.id
      union all
      select c.starts_at, c.ends_at, coalesce(b.own_cap_nano, b.cap_nano), 0, 0, 0 from (
        -- As sluice.period_start_v1 and period_end_v1 say, which a reader may not call.
@@ -44,7 +44,8 @@ comment on column finance.budgets.ends_at is 'End of the period, exclusive; null
 comment on column finance.budgets.active is 'Whether new calls still draw on it';
 
 grant select on finance.budgets to sluice_finance, sluice_service;
-grant select, insert, update, delete on sluice.scopes, sluice.budgets, sluice.budget_periods, sluice.alerts, sluice.deferred, sluice.decision_log to sluice_service;
+grant select on sluice.scopes_now, sluice.budget_periods_now to sluice_service;
+grant select, insert, update, delete on sluice.scopes, sluice.scope_state, sluice.budgets, sluice.budget_periods, sluice.period_state, sluice.alerts, sluice.deferred, sluice.decision_log to sluice_service;
 grant usage on all sequences in schema sluice to sluice_service;
 revoke execute on all functions in schema sluice from public;
 grant execute on all functions in schema sluice to sluice_service;

@@ -1,4 +1,12 @@
 -- Who may spend what, and how fast: one row a scope, one a budget, one a budget's period.
+--
+-- What changes with each call (where rates stand, calls in flight, money) is kept apart, in scope_state and period_state, one live row
+-- each. Each change is the row's next `version`, and sixteen versions are an `era`, which is part of the key: so the newest one has the
+-- highest key, and who reads backwards along it (`order by era desc limit 1`) passes sixteen dead versions at most, however many an old
+-- snapshot keeps alive. An id alone would lead to all of them, one after another. Within an era no index is written (HOT).
+-- The rows of scopes and budget_periods are what is locked: a lock makes no new version of them.
+-- To change a state: lock its row, then read it in a later statement (at READ COMMITTED its snapshot is younger than the commit of
+-- whoever held the lock; the locking statement's own would show what was there before), then write the version after that.
 
 -- Kinds: 1 tenant  2 team  3 project  4 app  5 user  6 key  7 model  8 account  9 target (account/model)  10 run.
 -- Up to 7 they are the callers' and the model's, where a retry is the same request; from 7 on each attempt is one.
@@ -17,6 +25,12 @@ create table sluice.scopes (
   steps         float8[] not null default '{}',    -- microseconds a unit; 0 of a calendar rate
   bursts        float8[] not null default '{}',    -- units that may come at once
   max_in_flight int,
+  unique (kind, name)
+);
+create table sluice.scope_state (
+  scope         bigint not null,
+  version       bigint not null default 0,
+  era           bigint generated always as (version >> 4) stored,
   levels        float8[] not null default '{}',    -- three a rate, by class: clocks in microseconds of the epoch, or the count
   ends          float8[] not null default '{}',    -- one a rate: end of the calendar period, microseconds of the epoch
   in_flight     int not null default 0,
@@ -24,8 +38,20 @@ create table sluice.scopes (
   cut_at        timestamptz,
   blocked_until timestamptz,                       -- the provider said when to come again
   virtual       float8[] not null default '{0,0,0}', -- served tokens by weight, by class: whose turn it is
-  unique (kind, name)
-) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+  primary key (scope, era)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+create function sluice.scope_made_v1() returns trigger language plpgsql as $$
+begin
+  insert into sluice.scope_state (scope, levels, ends)
+  values (new.id, array_fill(0::float8, array[cardinality(new.meters) * 3]), array_fill(0::float8, array[cardinality(new.meters)]));
+  return null;
+end $$;
+create trigger scope_made after insert on sluice.scopes for each row execute function sluice.scope_made_v1();
+
+-- Scopes as they stand, for readers.
+create view sluice.scopes_now as
+  select s.*, t.era, t.version, t.levels, t.ends, t.in_flight, t.allowed, t.cut_at, t.blocked_until, t.virtual
+    from sluice.scopes s cross join lateral (select * from sluice.scope_state x where x.scope = s.id order by x.era desc limit 1) t;
 
 create table sluice.budgets (
   id         bigint generated always as identity primary key,
@@ -33,8 +59,9 @@ create table sluice.budgets (
   per        text not null check (per in ('day', 'week', 'month', 'quarter', 'total')),
   zone       text not null,
   hard       boolean not null,
-  cap_nano   bigint not null check (cap_nano >= 0),
-  own_cap_nano bigint check (own_cap_nano >= 0),   -- what an operator has set instead of the configured cap
+  -- A cap and what is topped up stay below four billion dollars each, so that nothing computed from both leaves 64 bits.
+  cap_nano   bigint not null check (cap_nano between 0 and 4000000000000000000),
+  own_cap_nano bigint check (own_cap_nano between 0 and 4000000000000000000), -- what an operator has set instead of the configured cap
   thresholds smallint[] not null,                  -- percent, ascending
   configured boolean not null default true,        -- by the configuration, which may take it away again
   active     boolean not null default true,
@@ -46,14 +73,33 @@ create table sluice.budget_periods (
   budget        bigint not null references sluice.budgets,
   starts_at     timestamptz not null,
   ends_at       timestamptz not null,
-  topup_nano    bigint not null default 0,
+  topup_nano    bigint not null default 0 check (topup_nano between -4000000000000000000 and 4000000000000000000),
+  told          smallint not null default 0,       -- the highest threshold that has alerted
+  closed        boolean not null default false,    -- it has ended and nothing of it is open: no alert can come any more
+  unique (budget, starts_at)
+);
+create index budget_periods_open on sluice.budget_periods (id) where not closed;
+create table sluice.period_state (
+  period        bigint not null,
+  version       bigint not null default 0,
+  era           bigint generated always as (version >> 4) stored,
   spent_nano    bigint not null default 0,
   held_nano     bigint not null default 0,         -- of attempts whose outcome is unknown
   reserved_nano bigint not null default 0,         -- of attempts in flight
-  told          smallint not null default 0,       -- the highest threshold that has alerted
-  unique (budget, starts_at),
-  check (reserved_nano >= 0 and held_nano >= 0)
-) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+  check (reserved_nano >= 0 and held_nano >= 0),
+  primary key (period, era)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+create function sluice.period_made_v1() returns trigger language plpgsql as $$
+begin
+  insert into sluice.period_state (period) values (new.id);
+  return null;
+end $$;
+create trigger period_made after insert on sluice.budget_periods for each row execute function sluice.period_made_v1();
+
+-- Budgets' periods as they stand, for readers.
+create view sluice.budget_periods_now as
+  select p.*, t.era, t.version, t.spent_nano, t.held_nano, t.reserved_nano
+    from sluice.budget_periods p cross join lateral (select * from sluice.period_state x where x.period = p.id order by x.era desc limit 1) t;
 
 -- Exactly what an attempt has reserved: its end gives that back, whatever the configuration says by then.
 alter table sluice.attempts
@@ -68,6 +114,7 @@ create table sluice.alerts (
   id          bigint generated always as identity primary key,
   kind        text not null,
   subject     text not null,
+  period      bigint,                              -- of a budget, which the alert ends with
   detail      jsonb not null,
   raised_at   timestamptz not null default clock_timestamp(),
   resolved_at timestamptz,
@@ -76,6 +123,7 @@ create table sluice.alerts (
 );
 create index alerts_untold on sluice.alerts (id) where not told or (resolved_at is not null and not told_resolved);
 create index alerts_open on sluice.alerts (kind, subject) where resolved_at is null;
+create index alerts_of_period on sluice.alerts (period) where resolved_at is null;
 
 -- When the period that an instant lies in begins and ends. A total never ends.
 create function sluice.period_start_v1(p_per text, p_zone text, p_at timestamptz) returns timestamptz language sql stable as $$
@@ -87,31 +135,34 @@ create function sluice.period_end_v1(p_per text, p_zone text, p_at timestamptz) 
                     + case when p_per = 'quarter' then interval '3 months' else ('1 ' || p_per)::interval end) at time zone p_zone end
 $$;
 
--- The current period of each budget, made where it is missing; in the order of p_budgets. Locks the rows, in the order of their ids.
+-- The current period of each budget, made where it is missing; in the order of p_budgets, which ascend. Locks the rows, in the order of
+-- their ids; `versions` are those of the states that were read under the lock.
 create function sluice.lock_periods_v1(p_budgets bigint[], p_now timestamptz,
-  out periods bigint[], out hard boolean[], out caps bigint[], out used bigint[], out reserved bigint[], out ends float8[])
+  out periods bigint[], out hard boolean[], out caps bigint[], out used bigint[], out reserved bigint[], out ends float8[], out versions bigint[])
 language plpgsql volatile as $$
-declare v_starts timestamptz[]; v_ends timestamptz[]; v_caps bigint[];
 begin
-  select array_agg(sluice.period_start_v1(b.per, b.zone, p_now) order by b.id), array_agg(sluice.period_end_v1(b.per, b.zone, p_now) order by b.id),
-         array_agg(coalesce(b.own_cap_nano, b.cap_nano) order by b.id), array_agg(b.hard and b.active order by b.id)
-    into v_starts, v_ends, v_caps, hard from sluice.budgets b where b.id = any (p_budgets);
-  if cardinality(v_starts) is distinct from cardinality(p_budgets) then
-    raise exception 'a budget of % is missing', p_budgets using errcode = 'undefined_object';
-  end if;
   for attempt in 1..2 loop
-    with locked as (
-      select p.* from unnest(p_budgets, v_starts) w(budget, starts_at) join sluice.budget_periods p using (budget, starts_at)
-       order by p.id for no key update of p)
-    select array_agg(p.id order by p.budget), array_agg(v.cap + p.topup_nano order by p.budget), array_agg(p.spent_nano + p.held_nano order by p.budget),
-           array_agg(p.reserved_nano order by p.budget), array_agg(case when isfinite(p.ends_at) then extract(epoch from p.ends_at) else 'infinity' end order by p.budget)
-      into periods, caps, used, reserved, ends
-      from locked p join unnest(p_budgets, v_caps) v(budget, cap) using (budget);
+    select array_agg(l.id order by l.budget) into periods from (
+      select p.id, p.budget from sluice.budgets b
+        join sluice.budget_periods p on p.budget = b.id and p.starts_at = sluice.period_start_v1(b.per, b.zone, p_now)
+       where b.id = any (p_budgets) order by p.id for no key update of p) l;
     exit when cardinality(periods) = cardinality(p_budgets);
     insert into sluice.budget_periods (budget, starts_at, ends_at)
-    select w.budget, w.starts_at, w.ends_at from unnest(p_budgets, v_starts, v_ends) w(budget, starts_at, ends_at) order by 1
+    select b.id, sluice.period_start_v1(b.per, b.zone, p_now), sluice.period_end_v1(b.per, b.zone, p_now)
+      from sluice.budgets b where b.id = any (p_budgets) order by b.id
     on conflict do nothing;
   end loop;
+  if cardinality(periods) is distinct from cardinality(p_budgets) then
+    raise exception 'a budget of % is missing', p_budgets using errcode = 'undefined_object';
+  end if;
+  select array_agg(b.hard and b.active order by b.id), array_agg(coalesce(b.own_cap_nano, b.cap_nano) + p.topup_nano order by b.id),
+         array_agg(t.used order by b.id), array_agg(t.reserved_nano order by b.id),
+         array_agg(case when isfinite(p.ends_at) then extract(epoch from p.ends_at) else 'infinity' end order by b.id), array_agg(t.version order by b.id)
+    into hard, caps, used, reserved, ends, versions
+    from sluice.budget_periods p join sluice.budgets b on b.id = p.budget
+   cross join lateral (
+     select x.version, x.spent_nano + x.held_nano as used, x.reserved_nano from sluice.period_state x where x.period = p.id order by x.era desc limit 1) t
+   where p.id = any (periods);
 end $$;
 
 -- Jobs that wait for a budget's next period, or for more money: waiting in retry_wait, so that nothing looks at them till then.
@@ -173,7 +224,7 @@ begin
   with room as materialized (
     select b.id, coalesce(b.own_cap_nano, b.cap_nano) + coalesce(p.topup_nano, 0) - coalesce(p.spent_nano + p.held_nano, 0) as nano, b.active and b.hard as counts
       from sluice.budgets b
-      left join sluice.budget_periods p on p.budget = b.id and p.starts_at = sluice.period_start_v1(b.per, b.zone, clock_timestamp())
+      left join sluice.budget_periods_now p on p.budget = b.id and p.starts_at = sluice.period_start_v1(b.per, b.zone, clock_timestamp())
      where b.id in (select d.budget from sluice.deferred d)),
   due as materialized (
     select d.job from sluice.deferred d join room r on r.id = d.budget where d.need_nano <= r.nano or not r.counts order by d.job limit p_limit),

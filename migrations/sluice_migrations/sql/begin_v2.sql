@@ -1,6 +1,7 @@
 -- Intent before call, and everything that the call draws on: the attempt is durable under the caller's fencing token, with its share
 -- of every limit and budget, or there is no call. All or nothing for each job, job by job in the order given; what is refused draws
--- on nothing and its row is not written. Rows are locked jobs, then scopes, then budget periods, each in the order of their ids.
+-- on nothing and its row is not written. Rows are locked jobs, then scopes, then budget periods, each in the order of their ids; the
+-- states of the latter two are read after that and written as their next version (0002_limits.sql says why).
 -- Twins of the decisions: sluice_core.jobs.policy.begin, sluice_core.admission.policy.
 
 create type sluice.intent_v2 as (
@@ -32,10 +33,11 @@ declare
   v_first boolean[]; v_begun int := 0;
   v_logged constant boolean := coalesce(current_setting('sluice.decision_log', true), '') = 'on';
   -- one place a scope
-  v_kind smallint[]; v_in int[]; v_most float8[]; v_blocked float8[]; v_weight float8[]; v_rates int[] := '{}'; v_touched boolean[];
+  v_kind smallint[] := '{}'; v_in int[] := '{}'; v_most float8[] := '{}'; v_blocked float8[] := '{}'; v_weight float8[] := '{}'; v_rates int[] := '{}';
+  v_touched boolean[]; v_version bigint[] := '{}';
   -- one place a rate; three a rate in v_level
   v_meter smallint[] := '{}'; v_limit float8[] := '{}'; v_step float8[] := '{}'; v_burst float8[] := '{}'; v_end float8[] := '{}'; v_level float8[] := '{}';
-  v_ids bigint[]; v_period_ids bigint[]; v_periods bigint[]; v_hard boolean[]; v_cap bigint[]; v_used bigint[]; v_reserved bigint[]; v_ends float8[]; v_taken bigint[];
+  v_ids bigint[]; v_period_ids bigint[]; v_periods bigint[]; v_hard boolean[]; v_cap bigint[]; v_used bigint[]; v_reserved bigint[]; v_ends float8[]; v_taken bigint[]; v_versions bigint[];
   r record; it sluice.intent_v2;
   c int; h float8; s int; b int; amount float8; x float8; y float8; free float8; verdict smallint; until float8; cause bigint; scope_from int; budget_from int; d int; q int; z int;
 begin
@@ -53,15 +55,19 @@ begin
 
   -- What the batch draws on, as it stands under lock.
   virtuals := '{}'; z := 0;
-  select array_agg(i.kind), array_agg(i.in_flight), array_agg(i.most), array_agg(i.blocked), array_agg(i.weight) into v_kind, v_in, v_most, v_blocked, v_weight from (
-    select s.id, s.kind, s.in_flight, least(s.max_in_flight, s.allowed) as most, coalesce(extract(epoch from s.blocked_until), 0)::float8 as blocked, s.weight
-      from sluice.scopes s where s.id = any (p_scopes) order by s.id for no key update) i;
-  if cardinality(v_kind) is distinct from nullif(cardinality(p_scopes), 0) then
+  perform from sluice.scopes s where s.id = any (p_scopes) order by s.id for no key update;
+  get diagnostics q = row_count;
+  if q <> cardinality(p_scopes) then
     raise exception 'a scope of % is missing', p_scopes using errcode = 'undefined_object';
   end if;
   v_now := clock_timestamp(); now_s := extract(epoch from v_now); now_us := now_s * 1e6; -- waiting for locks is no time gained
-  for r in select s.meters, s.units, s.zones, s.limits, s.steps, s.bursts, s.levels, s.ends, s.virtual
-             from sluice.scopes s where s.id = any (p_scopes) order by s.id loop
+  for r in select s.kind, s.weight, s.meters, s.units, s.zones, s.limits, s.steps, s.bursts, least(s.max_in_flight, t.allowed) as most,
+                  coalesce(extract(epoch from t.blocked_until), 0)::float8 as blocked, t.version, t.in_flight, t.levels, t.ends, t.virtual
+             from sluice.scopes s
+            cross join lateral (select * from sluice.scope_state x where x.scope = s.id order by x.era desc limit 1) t
+            where s.id = any (p_scopes) order by s.id loop
+    v_kind := v_kind || r.kind; v_in := v_in || r.in_flight; v_most := v_most || r.most; v_blocked := v_blocked || r.blocked;
+    v_weight := v_weight || r.weight; v_version := v_version || r.version;
     v_rates := v_rates || z; virtuals := virtuals || r.virtual; q := cardinality(r.meters);
     if q > 0 then
       v_meter := v_meter || r.meters; v_limit := v_limit || r.limits; v_step := v_step || r.steps; v_burst := v_burst || r.bursts;
@@ -78,7 +84,7 @@ begin
   v_rates := v_rates || z;
   v_touched := array_fill(false, array[cardinality(p_scopes)]);
   if cardinality(p_budgets) > 0 then
-    select l.periods, l.hard, l.caps, l.used, l.reserved, l.ends into v_periods, v_hard, v_cap, v_used, v_reserved, v_ends
+    select l.periods, l.hard, l.caps, l.used, l.reserved, l.ends, l.versions into v_periods, v_hard, v_cap, v_used, v_reserved, v_ends, v_versions
       from sluice.lock_periods_v1(p_budgets, v_now) l;
     v_taken := array_fill(0::bigint, array[cardinality(p_budgets)]);
   end if;
@@ -176,19 +182,28 @@ begin
   update sluice.jobs j set state = 3, attempt = i.attempt
     from unnest(p_intents, verdicts, attempts) i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, verdict, attempt)
    where j.id = i.job and i.verdict = 1;
-  select array_agg(p_scopes[o.place] order by o.ord) into v_ids from unnest(p_scope_of) with ordinality o(place, ord);
-  select array_agg(v_periods[o.place] order by o.ord) into v_period_ids from unnest(p_budget_of) with ordinality o(place, ord);
+  select (select array_agg(p_scopes[o.place] order by o.ord) from unnest(p_scope_of) with ordinality o(place, ord)),
+         (select array_agg(v_periods[o.place] order by o.ord) from unnest(p_budget_of) with ordinality o(place, ord)) into v_ids, v_period_ids;
   insert into sluice.attempts (job, day, attempt, worker, started_at, worst_nano, input_nano, account, provider_model, class, tokens, bound, scopes, periods)
   select i.job, i.day, i.attempt, p_owner, v_now, i.worst_nano, i.input_nano, i.account, i.provider_model, i.class, i.tokens, i.bound,
          coalesce(v_ids[coalesce(p_scope_end[i.ord::int - 1], 0) + 1:i.scope_end], '{}'), coalesce(v_period_ids[coalesce(p_budget_end[i.ord::int - 1], 0) + 1:i.budget_end], '{}')
     from unnest(p_intents, verdicts, attempts, p_scope_end, p_budget_end) with ordinality
          i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, verdict, attempt, scope_end, budget_end, ord)
    where i.verdict = 1;
-  update sluice.scopes s
-     set in_flight = v_in[o.place], virtual = virtuals[o.place * 3 - 2:o.place * 3],
+  update sluice.scope_state t
+     set version = t.version + 1, in_flight = v_in[o.place], virtual = virtuals[o.place * 3 - 2:o.place * 3],
          levels = v_level[v_rates[o.place] * 3 + 1:v_rates[o.place + 1] * 3], ends = v_end[v_rates[o.place] + 1:v_rates[o.place + 1]]
-    from (select u.id, u.touched, u.ord::int as place from unnest(p_scopes, v_touched) with ordinality u(id, touched, ord)) o
-   where s.id = o.id and o.touched;
-  update sluice.budget_periods p set reserved_nano = p.reserved_nano + t.nano
-    from unnest(v_periods, v_taken) t(id, nano) where p.id = t.id and t.nano > 0;
+    from (select u.id, u.version, u.touched, u.ord::int as place from unnest(p_scopes, v_version, v_touched) with ordinality u(id, version, touched, ord)) o
+   where t.scope = o.id and t.era = o.version >> 4 and t.version = o.version and o.touched;
+  get diagnostics q = row_count;
+  if q <> cardinality(array_positions(v_touched, true)) then
+    raise exception 'a scope of % was changed without its lock', p_scopes using errcode = 'serialization_failure';
+  end if;
+  update sluice.period_state p set version = p.version + 1, reserved_nano = p.reserved_nano + t.nano
+    from unnest(v_periods, v_versions, v_taken) t(id, version, nano)
+   where p.period = t.id and p.era = t.version >> 4 and p.version = t.version and t.nano > 0;
+  get diagnostics q = row_count;
+  if q <> cardinality(v_taken) - cardinality(array_positions(v_taken, 0::bigint)) then
+    raise exception 'a budget of % was changed without its lock', p_budgets using errcode = 'serialization_failure';
+  end if;
 end $$;

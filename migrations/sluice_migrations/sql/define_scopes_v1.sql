@@ -16,13 +16,17 @@ begin
     where (s.kind, s.name) in (select w.kind, w.name from jsonb_populate_recordset(null::sluice.scope_v1, p_scopes) w)
        or (p_whole and (s.meters <> '{}' or s.max_in_flight is not null or s.weight <> 1)
            and s.kind || ':' || split_part(s.name, '/', 1) || '/' <> all (p_kept)) order by s.id for no key update of s;
+  update sluice.scope_state t
+     set version = t.version + 1,
+         levels = case when (s.meters, s.units) is not distinct from (w.meters, w.units) then t.levels else array_fill(0::float8, array[cardinality(w.meters) * 3]) end,
+         ends = array_fill(0::float8, array[cardinality(w.meters)])
+    from jsonb_populate_recordset(null::sluice.scope_v1, p_scopes) w join sluice.scopes_now s on s.kind = w.kind and s.name = w.name
+   where t.scope = s.id and t.era = s.era and (s.meters, s.units, s.zones) is distinct from (w.meters, w.units, w.zones);
   with wanted as materialized (select w.* from jsonb_populate_recordset(null::sluice.scope_v1, p_scopes) w),
   changed as (
     update sluice.scopes s
        set weight = w.weight, meters = w.meters, units = w.units, zones = w.zones, limits = w.limits, steps = w.steps, bursts = w.bursts,
-           max_in_flight = w.max_in_flight,
-           levels = case when (s.meters, s.units) is not distinct from (w.meters, w.units) then s.levels else array_fill(0::float8, array[cardinality(w.meters) * 3]) end,
-           ends = case when (s.meters, s.units, s.zones) is not distinct from (w.meters, w.units, w.zones) then s.ends else array_fill(0::float8, array[cardinality(w.meters)]) end
+           max_in_flight = w.max_in_flight
       from wanted w
      where s.kind = w.kind and s.name = w.name
        and (s.weight, s.meters, s.units, s.zones, s.limits, s.steps, s.bursts, s.max_in_flight)
@@ -30,9 +34,8 @@ begin
     returning 1)
   select count(*) into v_changed from changed;
   v_all := v_all + v_changed;
-  insert into sluice.scopes (kind, name, weight, meters, units, zones, limits, steps, bursts, max_in_flight, levels, ends)
-  select w.kind, w.name, w.weight, w.meters, w.units, w.zones, w.limits, w.steps, w.bursts, w.max_in_flight,
-         array_fill(0::float8, array[cardinality(w.meters) * 3]), array_fill(0::float8, array[cardinality(w.meters)])
+  insert into sluice.scopes (kind, name, weight, meters, units, zones, limits, steps, bursts, max_in_flight)
+  select w.kind, w.name, w.weight, w.meters, w.units, w.zones, w.limits, w.steps, w.bursts, w.max_in_flight
     from jsonb_populate_recordset(null::sluice.scope_v1, p_scopes) w
    where not exists (select from sluice.scopes s where s.kind = w.kind and s.name = w.name) order by w.kind, w.name
   on conflict do nothing;
@@ -62,8 +65,12 @@ begin
        where (s.meters <> '{}' or s.max_in_flight is not null or s.weight <> 1) and s.id not in (select n.id from named n)
          and s.kind || ':' || split_part(s.name, '/', 1) || '/' <> all (p_kept)),
     lifted as (
-      update sluice.scopes s set weight = 1, meters = '{}', units = '{}', zones = '{}', limits = '{}', steps = '{}', bursts = '{}', max_in_flight = null, levels = '{}', ends = '{}'
+      update sluice.scopes s set weight = 1, meters = '{}', units = '{}', zones = '{}', limits = '{}', steps = '{}', bursts = '{}', max_in_flight = null
         from superfluous o where s.id = o.id returning 1),
+    forgotten as (
+      update sluice.scope_state t set version = t.version + 1, levels = '{}', ends = '{}'
+        from superfluous o cross join lateral (select x.era from sluice.scope_state x where x.scope = o.id order by x.era desc limit 1) n
+       where t.scope = o.id and t.era = n.era),
     ended as (
       update sluice.budgets b set active = false
         from sluice.scopes o

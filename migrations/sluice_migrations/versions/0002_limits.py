@@ -38,11 +38,14 @@ def downgrade() -> None:
     op.execute("drop type sluice.scope_v1, sluice.budget_v1, sluice.usage_v1")
     op.execute("drop function sluice.set_budget_v1, sluice.topup_budget_v1")
     op.execute("drop function sluice.watch_budgets_v1, sluice.tell_alerts_v1")
+    op.execute("drop function sluice.purge_alerts_v1")
     op.execute("drop function sluice.budget_subject_v1")
     op.execute("drop function sluice.defer_v1, sluice.wake_deferred_v1, sluice.wake_affordable_v1")
-    op.execute(
-        "drop table sluice.decision_log, sluice.deferred, sluice.alerts, sluice.budget_periods, sluice.budgets, sluice.scopes"
-    )
+    op.execute("drop view sluice.scopes_now, sluice.budget_periods_now")
+    op.execute("drop table sluice.decision_log, sluice.deferred, sluice.alerts")
+    op.execute("drop table sluice.period_state, sluice.budget_periods, sluice.budgets")
+    op.execute("drop table sluice.scope_state, sluice.scopes")
+    op.execute("drop function sluice.scope_made_v1, sluice.period_made_v1")
     op.execute("alter table sluice.unresolved drop column periods")
     for column in ("class", "tokens", "bound", "scopes", "periods"):
         op.execute(f"alter table sluice.attempts drop column {column}")

@@ -111,7 +111,7 @@ class AdmissionRepository:
         """Scopes that have limits or work, or one alone, as they stand; and the database's time (epoch seconds)."""
         rows = await self._pool.fetch(
             "select s.*, coalesce(extract(epoch from s.blocked_until), 0)::float8 as blocked,"
-            " extract(epoch from now())::float8 as now from sluice.scopes s"
+            " extract(epoch from now())::float8 as now from sluice.scopes_now s"
             " where case when $1::smallint is null"
             "       then s.meters <> '{}' or s.max_in_flight is not null or s.in_flight > 0"
             "            or s.allowed is not null or s.blocked_until > now()"

@@ -21,7 +21,13 @@ BUDGETED: Final = {
     )
 }
 """The kinds of scopes that a budget may be of, by name."""
+LARGEST_NANO: Final = 4 * 10**18
+"""The most that a cap may be, and that a period's top-ups may come to: both together stay within 64 bits."""
 _PARTS: Final = {"tenant": 1, "app": 3}
+
+
+class TooMuch(ValueError):
+    """More than the ledger keeps of one budget; the message says of what, and how much it may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from sluice_core.budgets.model import BudgetLine, ScopeName
+from sluice_core.budgets.model import BudgetLine, ScopeName, TooMuch
 
 _WAKE_BATCH = 500
 
@@ -57,16 +57,19 @@ class BudgetRepository:
     async def top_up(
         self, scope: ScopeName, *, per: str, nano: int, actor: str, reason: str
     ) -> int | None:
-        """Change the current period's money once; the budget's id, None where there is none."""
-        budget: int | None = await self._pool.fetchval(
-            "select sluice.topup_budget_v1($1, $2, $3, $4, $5, $6)",
-            scope.kind,
-            scope.name,
-            per,
-            nano,
-            actor,
-            reason,
-        )
+        """Change the current period's money once; the budget's id, None where there is none. Raises TooMuch."""
+        try:
+            budget: int | None = await self._pool.fetchval(
+                "select sluice.topup_budget_v1($1, $2, $3, $4, $5, $6)",
+                scope.kind,
+                scope.name,
+                per,
+                nano,
+                actor,
+                reason,
+            )
+        except asyncpg.NumericValueOutOfRangeError as exc:
+            raise TooMuch(exc.message) from exc
         return budget
 
     async def wake(self, budget: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
-from sluice_core.budgets.model import BudgetLine, ScopeName
+from sluice_core.budgets.model import LARGEST_NANO, BudgetLine, ScopeName, TooMuch
 from sluice_core.budgets.repository import BudgetRepository
 from sluice_platform.errors import StartupError
 
@@ -46,9 +46,12 @@ class BudgetService:
 
     async def top_up(self, scope: ScopeName, *, per: str, usd: Decimal, reason: str) -> int:
         """Add money to the current period alone (or take it); returns how many waiting jobs ask again."""
-        budget = await self._repository.top_up(
-            scope, per=per, nano=nano(usd), actor=self._actor, reason=reason
-        )
+        try:
+            budget = await self._repository.top_up(
+                scope, per=per, nano=nano(usd), actor=self._actor, reason=reason
+            )
+        except TooMuch as exc:
+            raise BudgetRefused(str(exc)) from exc
         return await self._woken(budget, scope, per)
 
     async def _changed(
@@ -84,6 +87,6 @@ class BudgetService:
 def nano(usd: Decimal) -> int:
     """Dollars as whole nano-dollars; BudgetRefused for what the ledger cannot hold."""
     scaled = usd.scaleb(9)
-    if not usd.is_finite() or scaled != scaled.to_integral_value() or abs(scaled) >= 2**63:
-        raise BudgetRefused(f"{usd} is no amount: at most nine decimals, below nine billion")
+    if not usd.is_finite() or scaled != scaled.to_integral_value() or abs(scaled) > LARGEST_NANO:
+        raise BudgetRefused(f"{usd} is no amount: at most nine decimals, at most four billion")
     return int(scaled)

@@ -1,4 +1,4 @@
-"""Statements on what all workers share of dispatch: the virtual times in the scopes' rows."""
+"""Statements on what all workers share of dispatch: the virtual times of scopes."""
 
 from collections.abc import Iterable, Mapping
 
@@ -33,7 +33,7 @@ class VirtualTimeRepository:
             return {}
         rows = await self._pool.fetch(
             "select s.kind, s.name, s.virtual from unnest($1::smallint[], $2::text[]) n(kind, name)"
-            " join sluice.scopes s on s.kind = n.kind and s.name = n.name",
+            " join sluice.scopes_now s on s.kind = n.kind and s.name = n.name",
             [kind for kind, _ in asked],
             [name for _, name in asked],
         )

@@ -66,7 +66,7 @@ class ForecastRepository:
             "select pool, count(*)::int as workers from sluice.workers where kind = 'worker' group by pool"
         )
         accounts = await self._pool.fetch(
-            "select name, allowed from sluice.scopes where kind = $1 and allowed is not null",
+            "select name, allowed from sluice.scopes_now where kind = $1 and allowed is not null",
             ScopeKind.ACCOUNT,
         )
         return Standing(

@@ -48,6 +48,13 @@ class UpkeepRepository:
         )
         return count
 
+    async def purge_alerts(self, age_s: float, limit: int) -> int:
+        """Remove alerts that have been over for `age_s` seconds and that everybody was told of, at most `limit`."""
+        count: int = await self._pool.fetchval(
+            "select sluice.purge_alerts_v1(make_interval(secs => $1), $2)", age_s, limit
+        )
+        return count
+
     async def bury(self, silent: Sequence[int], lease_s: float) -> list[int]:
         """Remove the rows of silent processes of which nothing is left; returns which."""
         rows = await self._pool.fetch(

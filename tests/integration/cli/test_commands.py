@@ -616,12 +616,12 @@ async def test_limits_are_listed_as_they_stand(sluice: Shell) -> None:
     _limited(sluice)
     await sluice("config", "apply")
     await sluice.pool.execute(
-        "update sluice.scopes set levels = array_fill((extract(epoch from now()) + 3600) * 1e6, array[3]),"
-        " virtual = '{0,0,70}' where kind = 1"
+        "update sluice.scope_state t set levels = array_fill((extract(epoch from now()) + 3600) * 1e6, array[3]),"
+        " virtual = '{0,0,70}' from sluice.scopes s where s.id = t.scope and s.kind = 1"
     )
     await sluice.pool.execute(
-        "update sluice.scopes set in_flight = 4, allowed = 6.5, blocked_until = now() + interval '1 hour'"
-        " where kind = 8"
+        "update sluice.scope_state t set in_flight = 4, allowed = 6.5, blocked_until = now() + interval '1 hour'"
+        " from sluice.scopes s where s.id = t.scope and s.kind = 8"
     )
     found = {line["scope"]: line for line in (await sluice("limits", "list", "--json")).json}
     assert set(found) == {"tenant:acme", "account:openai"}

@@ -294,6 +294,25 @@ async def test_purge_spares_what_a_job_still_needs(ledger: World) -> None:
     assert await ledger.count("sluice.waiters") == 1
 
 
+async def test_alerts_that_are_over_and_told_go_after_a_while(ledger: World) -> None:
+    await ledger.pool.execute(
+        """
+        insert into sluice.alerts (kind, subject, detail, raised_at, resolved_at, told, told_resolved)
+        select kind, subject, '{}', now() - interval '99 days', now() - age * interval '1 day', told, told_resolved
+          from (values ('budget_threshold', 'over', 91, true, true), ('budget_threshold', 'young', 89, true, true),
+                       ('budget_threshold', 'untold', 91, true, false), ('budget_threshold', 'open', null, true, false),
+                       ('bound_violated', 'event', null, true, false), ('bound_violated', 'untold event', null, false, false))
+               a(kind, subject, age, told, told_resolved)
+        """
+    )
+    task = await upkeep(ledger)
+    assert await task.purge_alerts(90 * DAY_S, 1) == 1
+    assert await task.purge_alerts(90 * DAY_S, 10) == 1
+    assert await task.purge_alerts(90 * DAY_S, 10) == 0
+    left = await ledger.pool.fetch("select subject from sluice.alerts order by id")
+    assert [row["subject"] for row in left] == ["young", "untold", "open", "untold event"]
+
+
 async def test_every_audit_entry_is_told_once_by_whichever_keeper(ledger: World) -> None:
     for subject in ("sgk_1", "sgk_2"):
         await ledger.pool.execute(

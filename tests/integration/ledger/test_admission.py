@@ -179,8 +179,8 @@ class Bench:
                 virtual=[10.0, 60.0, 0.0],
             )
             await self.ledger.pool.execute(
-                "update sluice.scopes set levels = $2, ends = $3, in_flight = $4, allowed = $5,"
-                " blocked_until = to_timestamp(nullif($6::float8, 0)), virtual = $7 where id = $1",
+                "update sluice.scope_state set levels = $2, ends = $3, in_flight = $4, allowed = $5,"
+                " blocked_until = to_timestamp(nullif($6::float8, 0)), virtual = $7 where scope = $1",
                 number,
                 levels,
                 ends,
@@ -195,9 +195,14 @@ class Bench:
             ((budget, hard),) = (await repository.budgets(self.scope_ids))[self.scope_ids[place]]
             assert hard == drawn["hard"]
             await self.ledger.pool.execute(
-                "insert into sluice.budget_periods (budget, starts_at, ends_at, spent_nano, held_nano, reserved_nano)"
-                " select $1, sluice.period_start_v1(per, zone, now()), sluice.period_end_v1(per, zone, now()), $2, $3, $4"
+                "insert into sluice.budget_periods (budget, starts_at, ends_at)"
+                " select $1, sluice.period_start_v1(per, zone, now()), sluice.period_end_v1(per, zone, now())"
                 " from sluice.budgets where id = $1",
+                budget,
+            )
+            await self.ledger.pool.execute(
+                "update sluice.period_state t set spent_nano = $2, held_nano = $3, reserved_nano = $4"
+                " from sluice.budget_periods p where p.budget = $1 and t.period = p.id",
                 budget,
                 drawn["used"] // 3,
                 drawn["used"] - drawn["used"] // 3,
@@ -223,7 +228,7 @@ class Bench:
         for number, state in zip(self.scope_ids, self.scopes, strict=True):
             row = await self.ledger.pool.fetchrow(
                 "select *, coalesce(extract(epoch from blocked_until), 0)::float8 as blocked"
-                " from sluice.scopes where id = $1",
+                " from sluice.scopes_now where id = $1",
                 number,
             )
             assert row["in_flight"] == state.in_flight
@@ -240,7 +245,7 @@ class Bench:
                     assert theirs == pytest.approx(mine, abs=SLACK_S * 1e6)
         for budget, period in zip(self.budget_ids, self.periods, strict=True):
             row = await self.ledger.pool.fetchrow(
-                "select * from sluice.budget_periods where budget = $1", budget
+                "select * from sluice.budget_periods_now where budget = $1", budget
             )
             assert row["reserved_nano"] == period.reserved_nano
             assert row["spent_nano"] + row["held_nano"] == period.used_nano

@@ -90,7 +90,7 @@ class Shop:
             # Time passes: the rate's clock falls back, so that it refuses some and not all.
             back = chance.choice([0.0, 1e6, 3e6])
             await self.ledger.pool.execute(
-                "update sluice.scopes set levels = array(select l - $2 from unnest(levels) l) where id = $1",
+                "update sluice.scope_state set levels = array(select l - $2 from unnest(levels) l) where scope = $1",
                 self._scopes[0],
                 back,
             )
@@ -141,7 +141,7 @@ class Shop:
         faults += [f"{line['scope']}: still reserved" for line in lines if line["reserved"] != 0]
         if self.worst_at_once > SLOTS:
             faults.append(f"{self.worst_at_once} calls at once")
-        busy = await self.ledger.pool.fetchval("select sum(in_flight) from sluice.scopes")
+        busy = await self.ledger.pool.fetchval("select sum(in_flight) from sluice.scope_state")
         faults += [f"{busy} calls in flight for ever"] * (busy != 0)
         return faults
 
@@ -158,7 +158,7 @@ MONEY = [
     ("give_back_v2", "spent_nano = p.spent_nano + due.cost", "spent_nano = p.spent_nano"),
     ("give_back_v2", "held_nano = p.held_nano + due.held", "held_nano = p.held_nano"),
     # Limits are global.
-    ("begin_v2", "set in_flight = v_in[o.place]", "set in_flight = s.in_flight"),
+    ("begin_v2", "in_flight = v_in[o.place]", "in_flight = t.in_flight"),
     ("begin_v2", "v_in[s] := v_in[s] + 1", "v_in[s] := v_in[s]"),
     # No reservation outlives its attempt.
     ("give_back_v2", "p.reserved_nano - due.worst", "p.reserved_nano - due.cost"),
@@ -213,7 +213,7 @@ RATES = [
     (
         "begin_v2",
         "levels = v_level[v_rates[o.place] * 3 + 1:v_rates[o.place + 1] * 3]",
-        "levels = s.levels",
+        "levels = t.levels",
     ),
     (
         "begin_v2",

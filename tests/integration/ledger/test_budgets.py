@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
 
+import asyncpg
 import pytest
 from tests.integration.ledger.world import HEAD, World, ended, intent, report, world
 from tests.waiting import eventually
@@ -61,6 +62,14 @@ class Acme:
             [replace(intent(job, worst_nano), scopes=self.scopes, budgets=self.budgets)]
         )
         return begun
+
+    async def spend(self, nano: int) -> None:
+        """As if this much had been spent in the current period of each budget."""
+        await self.ledger.pool.execute(
+            "select l.periods from sluice.lock_periods_v1($1, clock_timestamp()) l",
+            list(self.budgets),
+        )
+        await self.ledger.pool.execute("update sluice.period_state set spent_nano = $1", nano)
 
     async def line(self) -> tuple[int, int, int, int, int]:
         (line,) = await self.service.lines("tenant:acme")
@@ -160,11 +169,7 @@ async def test_a_larger_cap_of_the_configuration_lets_jobs_ask_again(
 
 async def test_a_budget_of_hundreds_of_millions_alerts_like_any(ledger: World, acme: Acme) -> None:
     await acme.service.set_cap(TENANT, per="day", usd=Decimal(200_000_000), reason="rich")
-    await ledger.pool.execute(
-        "insert into sluice.budget_periods (budget, starts_at, ends_at, spent_nano)"
-        " select id, sluice.period_start_v1(per, zone, now()), sluice.period_end_v1(per, zone, now()), 160000000000000000"
-        " from sluice.budgets"
-    )
+    await acme.spend(160_000_000 * 10**9)
     assert await BudgetRepository(ledger.pool).watch() == 2
 
 
@@ -244,13 +249,10 @@ async def test_each_threshold_alerts_once_and_is_resolved_by_more_money(
     ledger: World, acme: Acme
 ) -> None:
     budgets = BudgetRepository(ledger.pool)
-    await ledger.pool.execute(
-        "insert into sluice.budget_periods (budget, starts_at, ends_at, spent_nano)"
-        " select id, sluice.period_start_v1(per, zone, now()), sluice.period_end_v1(per, zone, now()), 700 from sluice.budgets"
-    )
+    await acme.spend(700)
     assert await budgets.watch() == 1
     assert await budgets.watch() == 0
-    await ledger.pool.execute("update sluice.budget_periods set held_nano = 300")
+    await ledger.pool.execute("update sluice.period_state set held_nano = 300")
     assert await budgets.watch() == 2
     source = "/sluicegate/main"
     assert await budgets.tell(10, owner=1, topic="llm.alerts.v1", source=source) == 3
@@ -264,6 +266,82 @@ async def test_each_threshold_alerts_once_and_is_resolved_by_more_money(
         ("raised", 50), ("raised", 80), ("raised", 100), ("resolved", 80), ("resolved", 100),
     ]  # fmt: skip
     assert all(s["scope"].startswith("tenant:acme day 20") for s in said)
+
+
+async def _turn(ledger: World) -> None:
+    """As if two days had passed: what was the current period has ended."""
+    await ledger.pool.execute(
+        "update sluice.budget_periods set starts_at = starts_at - interval '2 days', ends_at = ends_at - interval '2 days'"
+    )
+
+
+async def _told(ledger: World) -> list[tuple[str, int]]:
+    budgets = BudgetRepository(ledger.pool)
+    await budgets.tell(10, owner=1, topic="llm.alerts.v1", source="/sluicegate/main")
+    rows = await ledger.pool.fetch("select value from sluice.outbox where kind = 4 order by id")
+    said = [json.loads(row["value"]) for row in rows]
+    return [(s["state"], s["details"]["threshold_percent"]) for s in said]
+
+
+async def test_what_a_call_crosses_after_its_period_turned_is_told(
+    ledger: World, acme: Acme
+) -> None:
+    budgets = BudgetRepository(ledger.pool)
+    job = await ledger.admit(acme.worker, ledger.entry("a"))
+    assert (await acme.begin(job, 600)).verdict is Begin.BEGUN
+    await _turn(ledger)
+    assert await budgets.watch() == 0
+    told = report(Outcome.UNKNOWN, money="unknown", worst_nano=600)
+    await acme.worker.settle([ended(replace(job, attempt=1), State.UNKNOWN, told)])
+    assert await budgets.watch() == 1
+    assert await _told(ledger) == [("raised", 50), ("resolved", 50)]
+    # What is held may still turn out to be dearer; after that nothing can come any more.
+    assert await ledger.count("sluice.budget_periods where closed") == 0
+    spending = SpendingRepository(ledger.pool)
+    (held,) = await spending.unresolved(10)
+    await spending.settle(held.usage_id, cost_nano=850, reason="invoice", actor="ops")
+    assert await budgets.watch() == 1
+    assert await budgets.watch() == 0
+    assert (await _told(ledger))[2:] == [("raised", 80), ("resolved", 80)]
+    assert await ledger.count("sluice.budget_periods where closed") == 1
+
+
+async def test_alerts_end_with_their_period_and_with_their_budget(
+    ledger: World, acme: Acme
+) -> None:
+    budgets = BudgetRepository(ledger.pool)
+    await acme.spend(700)
+    assert await budgets.watch() == 1
+    await _turn(ledger)
+    assert await budgets.watch() == 0
+    assert await _told(ledger) == [("raised", 50), ("resolved", 50)]
+    await acme.spend(900)
+    assert await budgets.watch() == 2
+    await AdmissionRepository(ledger.pool).define([], [], whole=True)
+    assert await budgets.watch() == 0
+    assert await ledger.count("sluice.alerts where resolved_at is null") == 0
+
+
+async def test_a_budget_stays_within_what_the_ledger_can_count(ledger: World, acme: Acme) -> None:
+    most = Decimal(4_000_000_000)
+    with pytest.raises(BudgetRefused, match="at most four billion"):
+        await acme.service.set_cap(TENANT, per="day", usd=most + 1, reason="typo")
+    await acme.service.set_cap(TENANT, per="day", usd=most, reason="rich")
+    await acme.service.top_up(TENANT, per="day", usd=most, reason="richer")
+    with pytest.raises(BudgetRefused, match="top-ups of tenant:acme day would come to 4000000000"):
+        await acme.service.top_up(TENANT, per="day", usd=Decimal("0.000000001"), reason="typo")
+    await acme.spend(4 * 10**18)
+    job = await ledger.admit(acme.worker, ledger.entry("a"))
+    assert (await acme.begin(job, 4 * 10**18)).verdict is Begin.BEGUN
+    assert await acme.line() == (8 * 10**18, 4 * 10**18, 0, 4 * 10**18, 0)
+    await acme.service.top_up(TENANT, per="day", usd=-most, reason="less")
+    await acme.service.top_up(TENANT, per="day", usd=-most, reason="less")
+    await acme.service.set_cap(TENANT, per="day", usd=Decimal(0), reason="none")
+    assert (await acme.line())[4] == -12 * 10**18
+    with pytest.raises(asyncpg.NumericValueOutOfRangeError, match="a cap of 4000000000"):
+        await ledger.pool.execute(
+            "select sluice.set_budget_v1(1::smallint, 'acme', 'day', null, null, 4000000000000000001, null, 'a', 'r')"
+        )
 
 
 async def test_a_call_dearer_than_its_worst_case_is_booked_and_alerts(

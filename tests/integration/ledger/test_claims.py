@@ -238,8 +238,12 @@ async def test_a_job_that_ends_in_a_waiting_lane_says_what_it_waited_for(ledger:
 
 async def test_virtual_times_of_those_that_the_ledger_knows(ledger: World) -> None:
     await ledger.pool.execute(
-        "insert into sluice.scopes (kind, name, virtual) values"
-        " (1, 'acme', '{1,2,3}'), (3, 'acme/search', '{4,5,6}'), (3, 'other/search', '{7,8,9}')"
+        "insert into sluice.scopes (kind, name) values (1, 'acme'), (3, 'acme/search'), (3, 'other/search')"
+    )
+    await ledger.pool.execute(
+        "update sluice.scope_state t set virtual = n.virtual from sluice.scopes s join (values"
+        " ('acme', '{1,2,3}'::float8[]), ('acme/search', '{4,5,6}'), ('other/search', '{7,8,9}')) n(name, virtual)"
+        " using (name) where t.scope = s.id"
     )
     repository = VirtualTimeRepository(ledger.pool)
     found = await repository.virtual_times(

@@ -1,0 +1,88 @@
+"""A report that keeps an old snapshot open for long makes neither limits nor budgets dearer to draw on."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import asyncpg
+import pytest
+from tests.integration.ledger.world import World, ended, intent, report, world
+
+from sluice_core.admission.model import BudgetDefinition, ScopeDefinition, ScopeKind
+from sluice_core.admission.repository import AdmissionRepository
+from sluice_core.jobs.model import Outcome, State
+from sluice_core.jobs.policy import Begin
+from sluice_core.jobs.repository import JobRepository
+
+CHANGES = 3_000
+NAMES = [(ScopeKind.TENANT, "acme"), (ScopeKind.PROJECT, "acme/search")]
+
+
+@pytest.fixture
+async def ledger(database: str) -> AsyncIterator[World]:
+    async with world(database) as opened:
+        yield opened
+
+
+async def test_a_begin_and_a_settle_look_at_as_much_as_before(ledger: World) -> None:
+    repository = AdmissionRepository(ledger.pool)
+    budgets = [
+        BudgetDefinition(
+            kind=kind,
+            name=name,
+            per="day",
+            zone="UTC",
+            hard=True,
+            cap_nano=10**9,
+            thresholds=(100,),
+        )
+        for kind, name in NAMES
+    ]
+    await repository.define(
+        [ScopeDefinition(kind=kind, name=name) for kind, name in NAMES], budgets
+    )
+    numbers = await repository.numbers(NAMES)
+    scopes = tuple(numbers[name] for name in NAMES)
+    found = await repository.budgets(scopes)
+    drawn = tuple(budget for scope in scopes for budget, _ in found[scope])
+    worker = await ledger.worker()
+    await _blocks(ledger, worker, "first", scopes, drawn)
+    before = await _blocks(ledger, worker, "before", scopes, drawn)
+    async with ledger.pool.acquire() as side, side.transaction(isolation="repeatable_read"):
+        await side.fetchval("select count(*) from sluice.lanes")
+        await ledger.pool.execute(_CHANGES)
+        after = await _blocks(ledger, worker, "after", scopes, drawn)
+    assert await ledger.count("sluice.scope_state") == len(NAMES)
+    assert after <= before + 40  # pages that are full, and a level more of the keys
+
+
+_CHANGES = f"""
+do $$ begin
+  for i in 1..{CHANGES} loop
+    update sluice.scope_state t set version = t.version + 1 from sluice.scopes_now n where t.scope = n.id and t.era = n.era;
+    update sluice.period_state t set version = t.version + 1 from sluice.budget_periods_now n where t.period = n.id and t.era = n.era;
+    commit;
+  end loop;
+end $$
+"""
+
+
+async def _blocks(
+    ledger: World, worker: JobRepository, key: str, scopes: tuple[int, ...], drawn: tuple[int, ...]
+) -> int:
+    """Pages of scopes and periods that one job's begin and settlement look at."""
+    job = await ledger.admit(worker, ledger.entry(key))
+    async with ledger.pool.acquire() as connection, connection.transaction():
+        own = JobRepository(connection, worker.incarnation)  # type: ignore[arg-type]
+        (begun,) = await own.begin([replace(intent(job, 100), scopes=scopes, budgets=drawn)])
+        assert begun.verdict is Begin.BEGUN
+        told = report(Outcome.SUCCEEDED, worst_nano=100, cost=50)
+        await own.settle([ended(replace(job, attempt=begun.attempt), State.SUCCEEDED, told)])
+        return await _fetched(connection)
+
+
+async def _fetched(connection: asyncpg.Connection) -> int:
+    blocks: int = await connection.fetchval(
+        "select sum(pg_stat_get_xact_blocks_fetched(c.oid))::bigint from pg_class c"
+        " where c.relname like any (array['scope%', 'budget_period%', 'period%']) and c.relkind in ('r', 'i')"
+    )
+    return blocks
