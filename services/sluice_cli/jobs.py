@@ -134,6 +134,7 @@ def _show(found: "JobDetail") -> None:
         "attempt",
         "account",
         "model",
+        "chosen by",
         "outcome",
         "status",
         "code",
@@ -146,7 +147,15 @@ def _show(found: "JobDetail") -> None:
         [Column(title=title) for title in titles],
         [
             (
-                *(a.attempt, a.account, a.provider_model, a.outcome or "calling", a.status, a.code),
+                *(
+                    a.attempt,
+                    a.account,
+                    a.provider_model,
+                    a.route,
+                    a.outcome or "calling",
+                    a.status,
+                    a.code,
+                ),
                 *(a.started_at, a.ended_at, a.worker),
             )
             for a in attempts

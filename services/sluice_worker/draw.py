@@ -76,6 +76,7 @@ def intent_of(flight: Flight, draw: Draw) -> Intent:
         budgets=draw.budgets,
         tenant_floor=flight.tenant_floor,
         project_floor=flight.project_floor,
+        route=flight.route.why,
     )
 
 

@@ -173,6 +173,8 @@ async def test_a_prompt_too_long_for_one_target_goes_to_the_one_named_for_it(
         2,
     )
     assert await system.pool.fetchval("select count(*) from finance.usage") == 1
+    routes = await system.pool.fetch("select route from sluice.attempts order by attempt")
+    assert [row["route"] for row in routes] == ["priority", "fallback.context_length: priority"]
 
 
 async def test_a_stream_that_has_begun_goes_to_no_other_target(

@@ -103,6 +103,7 @@ create view sluice.budget_periods_now as
 
 -- Exactly what an attempt has reserved: its end gives that back, whatever the configuration says by then.
 alter table sluice.attempts
+  add column route   text,                            -- why its target was chosen
   add column class   smallint,
   add column tokens  bigint not null default 0,
   add column bound   bigint not null default 0,

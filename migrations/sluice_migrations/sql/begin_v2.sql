@@ -8,7 +8,8 @@ create type sluice.intent_v2 as (
   job bigint, day date, account text, provider_model text, worst_nano bigint, input_nano bigint,
   class smallint,                            -- 0 realtime  1 standard  2 bulk
   tokens bigint, bound bigint,               -- input and output together: as expected, and at most
-  tenant_floor float8, project_floor float8  -- where the virtual times of those that wait stand
+  tenant_floor float8, project_floor float8, -- where the virtual times of those that wait stand
+  route text                                 -- why this target was chosen
 );
 
 -- p_scopes, p_budgets: the distinct rows of this batch, ascending. Job i draws on the places of p_scope_of (in p_scopes) that follow
@@ -44,7 +45,7 @@ begin
   verdicts := array_fill(0::smallint, array[n]); attempts := array_fill(0::smallint, array[n]);
   untils := array_fill(0::float8, array[n]); causes := array_fill(0::bigint, array[n]); v_first := array_fill(false, array[n]);
   for r in select i.ord, j.state, j.owner, j.cancel, j.deadline, j.attempt, j.first_attempt
-             from unnest(p_intents) with ordinality i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, ord)
+             from unnest(p_intents) with ordinality i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, route, ord)
              join sluice.jobs j on j.id = i.job order by j.id for update of j loop
     if r.owner = p_owner and r.state = 2 then
       attempts[r.ord] := r.attempt + 1;
@@ -180,15 +181,15 @@ begin
   if v_begun = 0 then return; end if;
 
   update sluice.jobs j set state = 3, attempt = i.attempt
-    from unnest(p_intents, verdicts, attempts) i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, verdict, attempt)
+    from unnest(p_intents, verdicts, attempts) i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, route, verdict, attempt)
    where j.id = i.job and i.verdict = 1;
   select (select array_agg(p_scopes[o.place] order by o.ord) from unnest(p_scope_of) with ordinality o(place, ord)),
          (select array_agg(v_periods[o.place] order by o.ord) from unnest(p_budget_of) with ordinality o(place, ord)) into v_ids, v_period_ids;
-  insert into sluice.attempts (job, day, attempt, worker, started_at, worst_nano, input_nano, account, provider_model, class, tokens, bound, scopes, periods)
-  select i.job, i.day, i.attempt, p_owner, v_now, i.worst_nano, i.input_nano, i.account, i.provider_model, i.class, i.tokens, i.bound,
+  insert into sluice.attempts (job, day, attempt, worker, started_at, worst_nano, input_nano, account, provider_model, route, class, tokens, bound, scopes, periods)
+  select i.job, i.day, i.attempt, p_owner, v_now, i.worst_nano, i.input_nano, i.account, i.provider_model, i.route, i.class, i.tokens, i.bound,
          coalesce(v_ids[coalesce(p_scope_end[i.ord::int - 1], 0) + 1:i.scope_end], '{}'), coalesce(v_period_ids[coalesce(p_budget_end[i.ord::int - 1], 0) + 1:i.budget_end], '{}')
     from unnest(p_intents, verdicts, attempts, p_scope_end, p_budget_end) with ordinality
-         i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, verdict, attempt, scope_end, budget_end, ord)
+         i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, route, verdict, attempt, scope_end, budget_end, ord)
    where i.verdict = 1;
   update sluice.scope_state t
      set version = t.version + 1, in_flight = v_in[o.place], virtual = virtuals[o.place * 3 - 2:o.place * 3],

@@ -47,7 +47,7 @@ def downgrade() -> None:
     op.execute("drop table sluice.scope_state, sluice.scopes")
     op.execute("drop function sluice.scope_made_v1, sluice.period_made_v1")
     op.execute("alter table sluice.unresolved drop column periods")
-    for column in ("class", "tokens", "bound", "scopes", "periods"):
+    for column in ("route", "class", "tokens", "bound", "scopes", "periods"):
         op.execute(f"alter table sluice.attempts drop column {column}")
     run(op.get_bind(), "begin_v1")
     run(op.get_bind(), "settle_v1")

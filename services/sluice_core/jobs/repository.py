@@ -147,6 +147,7 @@ class JobRepository:
                     i.bound,
                     i.tenant_floor,
                     i.project_floor,
+                    i.route,
                 )
                 for i in intents
             ],

@@ -71,7 +71,7 @@ class Intent:
 
     `tokens` and `bound` are its input and output together, as expected and at most. `scopes` (its tenant's
     and its project's first) and `budgets` are what it draws on; the floors lift the virtual times of a
-    tenant and a project that come newly.
+    tenant and a project that come newly. `route`: why this target was chosen, in a few words.
     """
 
     row: int
@@ -87,6 +87,7 @@ class Intent:
     budgets: tuple[int, ...] = ()
     tenant_floor: float = 0.0
     project_floor: float = 0.0
+    route: str | None = None
 
 
 @frozen_value

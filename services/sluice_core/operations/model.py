@@ -35,11 +35,15 @@ class JobSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptSummary:
-    """One provider call of a job; `outcome` is None while it is open. `worst_nano` in nano-dollars."""
+    """One provider call of a job; `outcome` is None while it is open. `worst_nano` in nano-dollars.
+
+    `route`: why this target was chosen.
+    """
 
     attempt: int
     account: str
     provider_model: str
+    route: str | None
     outcome: str | None
     status: int | None
     code: str | None

@@ -252,6 +252,7 @@ def _attempt(row: Mapping[str, Any]) -> AttemptSummary:
         attempt=row["attempt"],
         account=row["account"],
         provider_model=row["provider_model"],
+        route=row["route"],
         outcome=None if outcome is None else Outcome(outcome).label,
         status=row["status"],
         code=row["code"],
