@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from sluice_core.admission.expectations import BYTES_A_TOKEN, Expectations
 from sluice_core.dispatch.asks import Asks
 from sluice_core.dispatch.fairness import VirtualTimes
 from sluice_core.dispatch.policy import Shares, bulk_share, next_class
@@ -21,10 +22,9 @@ MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 """Bytes of waiting requests a worker keeps in memory; the rest stays parked."""
 MOST_SET_ASIDE_BYTES: Final = MAX_HELD_BYTES // 8
 """Of a tenant's jobs of a class that wait for their users, apps, keys or runs: the rest of the memory is for others."""
+MOST_OUTPUT: Final = 2**31
 LEAST_ROOM: Final = 8
 """Jobs of a class that any tenant may hold here, however many tenants wait."""
-OUTPUT_TOKENS: Final = 256
-"""What an answer is taken to have where nobody has said better."""
 ASK_GAP_S: Final = 0.005
 """Between two questions of a lane that is refused: a fast limit lets several through by then."""
 NARROW_ASKS: Final = 80
@@ -59,6 +59,7 @@ class Dispatcher:
         held: Held | None = None,
         blocked: Callable[[int, ErrorCode, float], None] | None = None,
         later: Later | None = None,
+        expectations: Expectations | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._slots = slots
@@ -71,6 +72,7 @@ class Dispatcher:
         self._held = held
         self._tell_blocked = blocked
         self._later = later
+        self._expectations = expectations or Expectations()
         self._clock = clock
         self._queues: dict[JobClass, FairQueue[Flight]] = {
             c: FairQueue(c, self.times) for c in JobClass
@@ -225,8 +227,22 @@ class Dispatcher:
         """A flight that was picked did not begin: it costs nothing. Once more does nothing."""
         if flight.charged:
             facts = flight.job.facts
-            self.times.forget(facts.job_class, facts.tenant, facts.project, flight.charged)
-            flight.charged = 0.0
+            self.times.forget(
+                facts.job_class, facts.tenant, facts.project, flight.charged, guess=flight.guess
+            )
+            flight.charged = flight.guess = 0.0
+
+    def booked(self, flight: Flight) -> None:
+        """What a flight used stands in the ledger instead of what it was charged."""
+        if flight.guess:
+            facts, guess = flight.job.facts, flight.guess
+            used = self._expectations.output_tokens(
+                facts.tenant, facts.model or "", most_output=int(guess)
+            )
+            self.times.booked(
+                facts.job_class, facts.tenant, facts.project, guess=guess, used=float(used)
+            )
+            flight.guess = 0.0
 
     def finished(self, flight: Flight) -> None:
         """Give a slot back."""
@@ -359,9 +375,19 @@ class Dispatcher:
         return False
 
     def _charge(self, flight: Flight) -> None:
-        facts = flight.job.facts
-        flight.charged = float(flight.expected_tokens or len(flight.job.body) // 4 + OUTPUT_TOKENS)
-        self.times.charge(facts.job_class, facts.tenant, facts.project, flight.charged)
+        facts, model = flight.job.facts, flight.job.facts.model or ""
+        body = len(flight.job.body)
+        flight.charged = float(
+            flight.expected_tokens
+            or self._expectations.tokens(
+                facts.tenant, model, body_bytes=body, most_output=MOST_OUTPUT
+            )
+        )
+        if not self._expectations.knows(model):
+            flight.guess = max(0.0, flight.charged - body // BYTES_A_TOKEN - 1)
+        self.times.charge(
+            facts.job_class, facts.tenant, facts.project, flight.charged, guess=flight.guess
+        )
         flight.tenant_floor = self.times.tenant(facts.job_class, facts.tenant).lift
         flight.project_floor = self.times.project(facts.job_class, facts.tenant, facts.project).lift
 

@@ -143,6 +143,7 @@ class Worker:
             held=self._stopped,
             blocked=self._reasons.note,
             later=lambda delay_s, what: asyncio.get_running_loop().call_later(delay_s, what),
+            expectations=expectations,
         )
         self._refresh = Refresh(VirtualTimeRepository(database), self.dispatcher.times)
         self.claimer = Claimer(
@@ -335,6 +336,7 @@ class Worker:
 
     def _released(self, flight: Flight) -> None:
         """What a flight had drawn is free again: of the lanes that wait for such, one asks at once."""
+        self.dispatcher.booked(flight)
         self.holdings.remove(flight)
         if self._crowded:
             lane = next(iter(self._crowded))

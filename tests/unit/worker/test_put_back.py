@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from tests.unit.worker.worker_world import flight
 
+from sluice_core.admission.expectations import Expectations
 from sluice_core.jobs.model import Facts, Job
 from sluice_schemas.classes import JobClass
 from sluice_worker.dispatch import (
@@ -40,6 +41,7 @@ class Bench:
     timers: list["Alarm"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.expectations = Expectations()
         self.dispatcher = Dispatcher(
             slots=self.slots,
             start=self.started.append,
@@ -47,6 +49,7 @@ class Bench:
             give_back=self.returned.extend,
             held=self._held,
             later=self._later,
+            expectations=self.expectations,
             clock=lambda: self.now,
         )
 
@@ -326,9 +329,9 @@ def test_a_pick_is_charged_once_and_what_does_not_begin_is_not() -> None:
     known, guessed = of(), of(body=b"x" * 400)
     known.expected_tokens = 70
     bench.dispatcher.add([known, guessed])
-    assert turn.pending == 70 + 356
+    assert turn.pending == 70 + 357
     bench.begin(known, tenant_vt=5_070.0, project_vt=70.0)
-    assert turn.value == 5_070.0 + 356
+    assert turn.value == 5_070.0 + 357
     bench.dispatcher.finished(known)
     bench.dispatcher.finished(guessed)
     assert turn.value == 5_070.0
@@ -336,6 +339,7 @@ def test_a_pick_is_charged_once_and_what_does_not_begin_is_not() -> None:
 
 def test_a_newly_active_tenants_floor_goes_with_its_flights() -> None:
     bench = Bench(slots=1)
+    bench.expectations.learn("old", "m1", 250)
     old = [of("old", 1) for _ in range(3)]
     bench.dispatcher.add(old)
     bench.begin(old[0], tenant_vt=9_000.0, project_vt=9_000.0)
@@ -347,3 +351,18 @@ def test_a_newly_active_tenants_floor_goes_with_its_flights() -> None:
     assert bench.started == [fresh]
     assert fresh.tenant_floor == 9_000.0
     assert old[1].tenant_floor == 0.0
+
+
+def test_what_is_only_guessed_of_others_lifts_nobody() -> None:
+    bench = Bench(slots=1)
+    old = of("old", 1)
+    bench.dispatcher.add([old, of("old", 1)])
+    bench.begin(old, tenant_vt=300.0, project_vt=300.0)
+    assert old.guess == 256.0
+    fresh = of("new", 2)
+    bench.dispatcher.add([fresh])
+    assert bench.dispatcher.times.tenant(JobClass.STANDARD, "new").lift == 300.0 - 256.0
+    bench.expectations.learn("old", "m1", 6)
+    bench.dispatcher.booked(old)
+    bench.dispatcher.booked(old)
+    assert bench.dispatcher.times.tenant(JobClass.STANDARD, "old").value == 300.0 - 250.0
