@@ -1,6 +1,7 @@
 """The step that decides which held job starts next: class shares, then tenants' and projects' turns, then deadlines."""
 
 import math
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -30,9 +31,15 @@ ASK_GAP_S: Final = 0.005
 NARROW_ASKS: Final = 80
 """Questions a second of one caller in a lane, for scopes that only some of its jobs draw on, beside twice what begins."""
 MOST_LINES: Final = 10_000
+LOSER_S: Final = 0.01
+"""A worker of several that asked in vain asks up to this later than it could, twice that after the next time, ..."""
+MOST_LATER_S: Final = 0.04
+"""... up to this. So one of them asks when something is free, and not all at that moment and nobody in between."""
 MOST_LEAD_S: Final = 0.1
 LEAD_WEIGHT: Final = 0.1
 """Of the newest answer in how long answers take."""
+FADING: Final = 1.01
+"""By how much the fastest answer of late counts as slower with each that was not faster."""
 
 Held = Callable[[Job], bool]
 """Whether an operator has stopped a job: its tenant, class, model, account or run."""
@@ -60,6 +67,7 @@ class Dispatcher:
         blocked: Callable[[int, ErrorCode, float], None] | None = None,
         later: Later | None = None,
         expectations: Expectations | None = None,
+        chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._slots = slots
@@ -73,6 +81,7 @@ class Dispatcher:
         self._tell_blocked = blocked
         self._later = later
         self._expectations = expectations or Expectations()
+        self._chance = chance
         self._clock = clock
         self._queues: dict[JobClass, FairQueue[Flight]] = {
             c: FairQueue(c, self.times) for c in JobClass
@@ -87,6 +96,7 @@ class Dispatcher:
         self._bulk = 1.0
         self._filling = False
         self._lead_s = 0.0
+        self._fastest_s = MOST_LEAD_S
         self._alarm: tuple[float, Timer] | None = None
         self.held_back = False
 
@@ -191,10 +201,15 @@ class Dispatcher:
                 self._return(surplus)
         self._set_alarm()
 
-    def answered_in(self, seconds: float) -> None:
-        """A batch of begins was answered after so long. What is decided in the middle of it was asked that much
-        before: so who waits for a moment asks ahead of it."""
-        lead = min(MOST_LEAD_S, seconds / 2)
+    def answered_in(self, seconds: float, waited_s: float = 0.0) -> None:
+        """A batch of begins was answered after so long, and had waited so long to be asked.
+
+        What was asked then is decided once the rows' locks are held: in the middle of the statement where nobody
+        else holds them, near its end where it queued for them. The fastest of late is one that did not queue. So
+        who waits for a moment asks that much ahead of it.
+        """
+        self._fastest_s = min(seconds, self._fastest_s * FADING + 1e-5)
+        lead = min(MOST_LEAD_S, waited_s + seconds - self._fastest_s / 2)
         self._lead_s += LEAD_WEIGHT * (lead - self._lead_s)
 
     def unblock(self, lane: int) -> None:
@@ -368,6 +383,8 @@ class Dispatcher:
             return False
         queue = self._queues[flight.job.facts.job_class]
         queue.unblock(lane)
+        if again and self.times.crew.size > 1 and (lost := self._asks.lost(lane)):
+            again += self._chance() * min(MOST_LATER_S, LOSER_S * 2 ** min(lost - 1, 8))
         if again <= self._clock():
             return True
         queue.block(lane, again)

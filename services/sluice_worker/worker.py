@@ -303,8 +303,8 @@ class Worker:
         if whole_lane and flight.waits_for is not None and flight.waits_for[0] in _FREED_BY_ANY_END:
             self._crowded[flight.job.lane] = None
 
-    def _answered_in(self, seconds: float) -> None:
-        self.dispatcher.answered_in(seconds)
+    def _answered_in(self, seconds: float, waited_s: float) -> None:
+        self.dispatcher.answered_in(seconds, waited_s)
 
     def _gone(self, flight: Flight) -> None:
         self.dispatcher.finished(flight)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
 from tests.unit.worker.worker_world import flight
 
 from sluice_core.admission.expectations import Expectations
@@ -42,6 +43,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.expectations = Expectations()
+        self.chance = 0.0
         self.dispatcher = Dispatcher(
             slots=self.slots,
             start=self.started.append,
@@ -50,6 +52,7 @@ class Bench:
             held=self._held,
             later=self._later,
             expectations=self.expectations,
+            chance=lambda: self.chance,
             clock=lambda: self.now,
         )
 
@@ -366,3 +369,42 @@ def test_what_is_only_guessed_of_others_lifts_nobody() -> None:
     bench.dispatcher.booked(old)
     bench.dispatcher.booked(old)
     assert bench.dispatcher.times.tenant(JobClass.STANDARD, "old").value == 300.0 - 250.0
+
+
+def test_who_asks_in_vain_beside_other_workers_comes_a_little_later_each_time() -> None:
+    """All at the moment when something is free, and nobody in between, is what loses a limit's slots."""
+    bench = Bench(slots=8)
+    bench.chance = 1.0
+    bench.dispatcher.times.crew.size = 2
+    bench.dispatcher.add([of(due_in=100.0 + place) for place in range(8)])
+    waits = []
+    for _ in range(5):
+        for one in list(bench.started):
+            bench.refuse(one, for_s=0.02)
+        waits.append(round(bench.dispatcher.blocked_for(JobClass.STANDARD, 1) - 0.02, 3))
+        bench.now += 0.02 + waits[-1] + 0.001
+        bench.dispatcher.fill()
+    assert waits == [0.0, 0.01, 0.02, 0.04, 0.04]  # the first time it asked with all it had
+
+
+def test_who_is_alone_asks_when_it_was_told() -> None:
+    bench = Bench(slots=8)
+    bench.chance = 1.0
+    bench.dispatcher.add([of(due_in=100.0 + place) for place in range(8)])
+    for _ in range(3):
+        for one in list(bench.started):
+            bench.refuse(one, for_s=0.02)
+        assert bench.dispatcher.blocked_for(JobClass.STANDARD, 1) <= 0.02 + 1e-6
+        bench.now += 0.021
+        bench.dispatcher.fill()
+
+
+def test_where_begins_queue_for_locks_and_for_each_other_it_is_asked_that_much_ahead() -> None:
+    bench = Bench(slots=1)
+    for _ in range(60):
+        bench.dispatcher.answered_in(0.004)
+    quick = bench.dispatcher._lead_s
+    assert quick == pytest.approx(0.002, abs=0.0005)
+    for _ in range(40):
+        bench.dispatcher.answered_in(0.040, 0.010)
+    assert bench.dispatcher._lead_s == pytest.approx(0.048, abs=0.003)
