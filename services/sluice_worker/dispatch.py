@@ -23,6 +23,8 @@ MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 """Bytes of waiting requests a worker keeps in memory; the rest stays parked."""
 MOST_SET_ASIDE_BYTES: Final = MAX_HELD_BYTES // 8
 """Of a tenant's jobs of a class that wait for their users, apps, keys or runs: the rest of the memory is for others."""
+MOST_ASIDE_BYTES: Final = MAX_HELD_BYTES // 2
+"""Of all tenants' jobs of that kind, an equal part for each."""
 MOST_OUTPUT: Final = 2**31
 LEAST_ROOM: Final = 8
 """Jobs of a class that any tenant may hold here, however many tenants wait."""
@@ -140,7 +142,7 @@ class Dispatcher:
         capacity = max(self._slots // 2, self._slots - self.running, at_least)
         if tenant is None:
             return max(0, capacity - self._queues[job_class].ready)
-        if self._set_aside[job_class, tenant] >= MOST_SET_ASIDE_BYTES:
+        if self._set_aside[job_class, tenant] >= self._part():
             return 0
         turns = self.times.tenants(job_class)
         turn = turns.get(tenant)
@@ -192,6 +194,8 @@ class Dispatcher:
         if whole_lane and self._tell_blocked is not None and flight.waits_for is not None:
             self._tell_blocked(lane, flight.waits_for[0], until)
         self._enter(flight)
+        if flight.not_before and self._set_aside.total() > MOST_ASIDE_BYTES:
+            self._relieve()
         if whole_lane and self._give_back is not None:
             keep = self._windows.refused(lane, self._clock())
             if queue.held(lane) > 2 * keep:  # a little more is sooner begun than given back
@@ -351,6 +355,28 @@ class Dispatcher:
             arrival=flight.arrival,
             not_before=flight.not_before,
         )
+
+    def _part(self) -> int:
+        """Bytes that a tenant may have set aside in a class: less, the more of them do."""
+        crowd = sum(1 for held in self._set_aside.values() if held)
+        return min(MOST_SET_ASIDE_BYTES, MOST_ASIDE_BYTES // (crowd + 1))
+
+    def _relieve(self) -> None:
+        """Give back what some have set aside beyond their part, the longest waiting last: others need the memory."""
+        if self._give_back is None:
+            return
+        part, back = self._part(), []
+        for (job_class, tenant), held in list(self._set_aside.items()):
+            if held <= part:
+                continue
+            aside = [f for f in self._queues[job_class] if f.not_before]
+            mine = [f for f in aside if f.job.facts.tenant == tenant]
+            for flight in sorted(mine, key=lambda f: f.not_before, reverse=True):
+                if self._set_aside[job_class, tenant] <= part:
+                    break
+                if self.take_out(flight):
+                    back.append(flight)
+        self._return(back)
 
     def _left(self, flight: Flight) -> None:
         """A flight waits here no more."""

@@ -11,6 +11,7 @@ from sluice_core.jobs.model import Facts, Job
 from sluice_schemas.classes import JobClass
 from sluice_worker.dispatch import (
     LEAST_ROOM,
+    MAX_HELD_BYTES,
     MOST_SET_ASIDE_BYTES,
     NARROW_ASKS,
     Dispatcher,
@@ -408,3 +409,30 @@ def test_where_begins_queue_for_locks_and_for_each_other_it_is_asked_that_much_a
     for _ in range(40):
         bench.dispatcher.answered_in(0.040, 0.010)
     assert bench.dispatcher._lead_s == pytest.approx(0.048, abs=0.003)
+
+
+def test_many_tenants_whose_users_wait_leave_memory_to_others() -> None:
+    """Eight with an eighth each would be all of it."""
+    bench = Bench(slots=12)
+    for place in range(12):
+        tenant = f"t{place:02}"
+        for number in range(10):
+            one = of(tenant, 1 + place, size=1024 * 1024, due_in=100.0 + number)
+            bench.dispatcher.add([one])
+            assert bench.started == [one]
+            bench.refuse(one, for_s=50.0, whole_lane=False)
+    dispatcher = bench.dispatcher
+    assert dispatcher._bytes <= MAX_HELD_BYTES // 2
+    assert bench.returned
+    for place in range(12):
+        held = sum(
+            1
+            for queue in dispatcher._queues.values()
+            for one in queue
+            if one.job.facts.tenant == f"t{place:02}"
+        )
+        assert held >= 1
+    assert dispatcher.room(JobClass.STANDARD, "other") > 0
+    other = of("other", 50)
+    dispatcher.add([other])
+    assert bench.started == [other]
