@@ -134,8 +134,8 @@ async def _a_crowd_on_a_shared_topic_is_refused(system: System, client: Client) 
         errors = [json.loads(record.value or b"")["error"] for record in refused]
         assert {error["code"] for error in errors} == {"rate_limited"}
         assert all("wait" in error["message"] for error in errors)
-        await client.submit(BODY, job_class="bulk", run_id="beside it", idempotency_key="b")
-        await eventually(lambda: _states(system, "beside it", {10: 1}), within_s=20.0)
+        await client.submit(BODY, job_class="bulk", run_id="apart", idempotency_key="apart")
+        await eventually(lambda: _states(system, "apart", {10: 1}), within_s=20.0)
         await eventually(lambda: _all_answered(system, 400), within_s=30.0)
         await system.command("resume", "tenant", "throng")
         await eventually(lambda: _nobody_waits(system), within_s=30.0)
