@@ -56,6 +56,10 @@ def create(
     given = settings()
     check_scope(given, scope)
     lifetime = None if expires is None else duration(expires)
+    if lifetime is not None and lifetime <= 0:
+        raise Refused(
+            "--expires must be longer than no time at all: a key that never counts signs nothing"
+        )
     _show(run(_create(given, scope, lifetime)), json_output=json_output)
 
 

@@ -56,7 +56,7 @@ class Ways:
 
     `called`: the attempt is durable. `refused`: it ends here. `lost`: it is this worker's no longer.
     `waits`: not now; until then (epoch seconds), with its whole lane or alone. `deferred`: given back to the
-    ledger until there is money. `answered_in`: how many seconds a batch took.
+    ledger until there is money. `answered_in`: how many seconds a batch took, and had waited before.
     """
 
     called: Callable[[Flight, Begun], None]
@@ -64,7 +64,7 @@ class Ways:
     lost: Callable[[Flight], None]
     waits: Callable[[Flight, float, bool], None]
     deferred: Callable[[Flight], None]
-    answered_in: Callable[[float], None] = lambda _: None
+    answered_in: Callable[[float, float], None] = lambda *_: None
 
 
 class BeginStep:
@@ -150,6 +150,7 @@ class BeginStep:
             body_bytes=len(flight.job.body),
             most_output=bound.output_tokens,
         )
+        flight.asked_at = time.monotonic()
         self._router.started(route, now)
         (self._prompt if flight.realtime else self._patient).add((flight, bound))
 
@@ -162,7 +163,8 @@ class BeginStep:
             return
         asked = time.monotonic()
         answers = await self._begin(flights, intents)
-        self._ways.answered_in(time.monotonic() - asked)
+        waited = sum(asked - flight.asked_at for flight in flights) / len(flights)
+        self._ways.answered_in(time.monotonic() - asked, waited)
         crash_point("after_begin")
         deferred: list[tuple[Flight, Begun]] = []
         for flight, begun in zip(flights, answers, strict=True):

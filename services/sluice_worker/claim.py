@@ -29,6 +29,9 @@ REWIND_S = 1.0
 """A lane is looked at from its head again after this long, since rows may have been parked behind its
 cursor; longer where looking was slow."""
 
+MOST_REST_S = 2.0
+"""An exhausted lane is looked at again after this at the latest: other workers park rows in it, too."""
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -36,6 +39,7 @@ _log = structlog.stdlib.get_logger(__name__)
 class _Ask:
     cursor: Cursor
     most: int
+    news: int
 
 
 class Claimer:
@@ -157,7 +161,7 @@ class Claimer:
                 )
         times = self._dispatcher.times
         asks = [
-            _Ask(cursors[lane], most)
+            _Ask(cursors[lane], most, cursors[lane].news)
             for lane, most in quotas(
                 candidates,
                 room=rooms.__getitem__,
@@ -192,7 +196,8 @@ class Claimer:
         self._dispatcher.add(flights)
 
     def _advance(self, asks: list[_Ask], jobs: list[Job], took: float, *, cut_short: bool) -> None:
-        """Move the cursors on. A lane that gave less than it was asked for is exhausted, unless all were cut short."""
+        """Move the cursors on. A lane that gave less than it was asked for is exhausted, unless all were cut short,
+        or rows came to it meanwhile: whoever counts as idle loses its turn to those that wait."""
         by_lane: dict[int, list[Job]] = {}
         for job in jobs:
             by_lane.setdefault(job.lane, []).append(job)
@@ -208,5 +213,7 @@ class Claimer:
                 self._lanes.mark(cursor.lane, waiting=True)
             if not cut_short and len(fresh) < ask.most:
                 cursor.position = HEAD
-                cursor.exhausted_until = now + max(rest, 20 * took)
+                if ask.news != cursor.news:
+                    continue
+                cursor.exhausted_until = now + max(rest, min(MOST_REST_S, 20 * took))
                 self._lanes.mark(cursor.lane, waiting=False)

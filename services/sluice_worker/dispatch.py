@@ -1,11 +1,13 @@
 """The step that decides which held job starts next: class shares, then tenants' and projects' turns, then deadlines."""
 
 import math
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from sluice_core.admission.expectations import BYTES_A_TOKEN, Expectations
 from sluice_core.dispatch.asks import Asks
 from sluice_core.dispatch.fairness import VirtualTimes
 from sluice_core.dispatch.policy import Shares, bulk_share, next_class
@@ -21,18 +23,25 @@ MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 """Bytes of waiting requests a worker keeps in memory; the rest stays parked."""
 MOST_SET_ASIDE_BYTES: Final = MAX_HELD_BYTES // 8
 """Of a tenant's jobs of a class that wait for their users, apps, keys or runs: the rest of the memory is for others."""
+MOST_ASIDE_BYTES: Final = MAX_HELD_BYTES // 2
+"""Of all tenants' jobs of that kind, an equal part for each."""
+MOST_OUTPUT: Final = 2**31
 LEAST_ROOM: Final = 8
 """Jobs of a class that any tenant may hold here, however many tenants wait."""
-OUTPUT_TOKENS: Final = 256
-"""What an answer is taken to have where nobody has said better."""
 ASK_GAP_S: Final = 0.005
 """Between two questions of a lane that is refused: a fast limit lets several through by then."""
 NARROW_ASKS: Final = 80
 """Questions a second of one caller in a lane, for scopes that only some of its jobs draw on, beside twice what begins."""
 MOST_LINES: Final = 10_000
+LOSER_S: Final = 0.01
+"""A worker of several that asked in vain asks up to this later than it could, twice that after the next time, ..."""
+MOST_LATER_S: Final = 0.04
+"""... up to this. So one of them asks when something is free, and not all at that moment and nobody in between."""
 MOST_LEAD_S: Final = 0.1
 LEAD_WEIGHT: Final = 0.1
 """Of the newest answer in how long answers take."""
+FADING: Final = 1.01
+"""By how much the fastest answer of late counts as slower with each that was not faster."""
 
 Held = Callable[[Job], bool]
 """Whether an operator has stopped a job: its tenant, class, model, account or run."""
@@ -59,6 +68,8 @@ class Dispatcher:
         held: Held | None = None,
         blocked: Callable[[int, ErrorCode, float], None] | None = None,
         later: Later | None = None,
+        expectations: Expectations | None = None,
+        chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._slots = slots
@@ -71,6 +82,8 @@ class Dispatcher:
         self._held = held
         self._tell_blocked = blocked
         self._later = later
+        self._expectations = expectations or Expectations()
+        self._chance = chance
         self._clock = clock
         self._queues: dict[JobClass, FairQueue[Flight]] = {
             c: FairQueue(c, self.times) for c in JobClass
@@ -85,6 +98,7 @@ class Dispatcher:
         self._bulk = 1.0
         self._filling = False
         self._lead_s = 0.0
+        self._fastest_s = MOST_LEAD_S
         self._alarm: tuple[float, Timer] | None = None
         self.held_back = False
 
@@ -128,7 +142,7 @@ class Dispatcher:
         capacity = max(self._slots // 2, self._slots - self.running, at_least)
         if tenant is None:
             return max(0, capacity - self._queues[job_class].ready)
-        if self._set_aside[job_class, tenant] >= MOST_SET_ASIDE_BYTES:
+        if self._set_aside[job_class, tenant] >= self._part():
             return 0
         turns = self.times.tenants(job_class)
         turn = turns.get(tenant)
@@ -180,6 +194,8 @@ class Dispatcher:
         if whole_lane and self._tell_blocked is not None and flight.waits_for is not None:
             self._tell_blocked(lane, flight.waits_for[0], until)
         self._enter(flight)
+        if flight.not_before and self._set_aside.total() > MOST_ASIDE_BYTES:
+            self._relieve()
         if whole_lane and self._give_back is not None:
             keep = self._windows.refused(lane, self._clock())
             if queue.held(lane) > 2 * keep:  # a little more is sooner begun than given back
@@ -189,10 +205,15 @@ class Dispatcher:
                 self._return(surplus)
         self._set_alarm()
 
-    def answered_in(self, seconds: float) -> None:
-        """A batch of begins was answered after so long. What is decided in the middle of it was asked that much
-        before: so who waits for a moment asks ahead of it."""
-        lead = min(MOST_LEAD_S, seconds / 2)
+    def answered_in(self, seconds: float, waited_s: float = 0.0) -> None:
+        """A batch of begins was answered after so long, and had waited so long to be asked.
+
+        What was asked then is decided once the rows' locks are held: in the middle of the statement where nobody
+        else holds them, near its end where it queued for them. The fastest of late is one that did not queue. So
+        who waits for a moment asks that much ahead of it.
+        """
+        self._fastest_s = min(seconds, self._fastest_s * FADING + 1e-5)
+        lead = min(MOST_LEAD_S, waited_s + seconds - self._fastest_s / 2)
         self._lead_s += LEAD_WEIGHT * (lead - self._lead_s)
 
     def unblock(self, lane: int) -> None:
@@ -229,8 +250,22 @@ class Dispatcher:
         """A flight that was picked did not begin: it costs nothing. Once more does nothing."""
         if flight.charged:
             facts = flight.job.facts
-            self.times.forget(facts.job_class, facts.tenant, facts.project, flight.charged)
-            flight.charged = 0.0
+            self.times.forget(
+                facts.job_class, facts.tenant, facts.project, flight.charged, guess=flight.guess
+            )
+            flight.charged = flight.guess = 0.0
+
+    def booked(self, flight: Flight) -> None:
+        """What a flight used stands in the ledger instead of what it was charged."""
+        if flight.guess:
+            facts, guess = flight.job.facts, flight.guess
+            used = self._expectations.output_tokens(
+                facts.tenant, facts.model or "", most_output=int(guess)
+            )
+            self.times.booked(
+                facts.job_class, facts.tenant, facts.project, guess=guess, used=float(used)
+            )
+            flight.guess = 0.0
 
     def finished(self, flight: Flight) -> None:
         """Give a slot back."""
@@ -325,6 +360,28 @@ class Dispatcher:
             not_before=flight.not_before,
         )
 
+    def _part(self) -> int:
+        """Bytes that a tenant may have set aside in a class: less, the more of them do."""
+        crowd = sum(1 for held in self._set_aside.values() if held)
+        return min(MOST_SET_ASIDE_BYTES, MOST_ASIDE_BYTES // (crowd + 1))
+
+    def _relieve(self) -> None:
+        """Give back what some have set aside beyond their part, the longest waiting last: others need the memory."""
+        if self._give_back is None:
+            return
+        part, back = self._part(), []
+        for (job_class, tenant), held in list(self._set_aside.items()):
+            if held <= part:
+                continue
+            aside = [f for f in self._queues[job_class] if f.not_before]
+            mine = [f for f in aside if f.job.facts.tenant == tenant]
+            for flight in sorted(mine, key=lambda f: f.not_before, reverse=True):
+                if self._set_aside[job_class, tenant] <= part:
+                    break
+                if self.take_out(flight):
+                    back.append(flight)
+        self._return(back)
+
     def _left(self, flight: Flight) -> None:
         """A flight waits here no more."""
         self._bytes -= flight.size
@@ -356,6 +413,8 @@ class Dispatcher:
             return False
         queue = self._queues[flight.job.facts.job_class]
         queue.unblock(lane)
+        if again and self.times.crew.size > 1 and (lost := self._asks.lost(lane)):
+            again += self._chance() * min(MOST_LATER_S, LOSER_S * 2 ** min(lost - 1, 8))
         if again <= self._clock():
             return True
         queue.block(lane, again)
@@ -363,9 +422,19 @@ class Dispatcher:
         return False
 
     def _charge(self, flight: Flight) -> None:
-        facts = flight.job.facts
-        flight.charged = float(flight.expected_tokens or len(flight.job.body) // 4 + OUTPUT_TOKENS)
-        self.times.charge(facts.job_class, facts.tenant, facts.project, flight.charged)
+        facts, model = flight.job.facts, flight.job.facts.model or ""
+        body = len(flight.job.body)
+        flight.charged = float(
+            flight.expected_tokens
+            or self._expectations.tokens(
+                facts.tenant, model, body_bytes=body, most_output=MOST_OUTPUT
+            )
+        )
+        if not self._expectations.knows(model):
+            flight.guess = max(0.0, flight.charged - body // BYTES_A_TOKEN - 1)
+        self.times.charge(
+            facts.job_class, facts.tenant, facts.project, flight.charged, guess=flight.guess
+        )
         flight.tenant_floor = self.times.tenant(facts.job_class, facts.tenant).lift
         flight.project_floor = self.times.project(facts.job_class, facts.tenant, facts.project).lift
 

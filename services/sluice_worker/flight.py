@@ -23,8 +23,8 @@ class Flight:
     `rule` is the policy's statement that refuses it.
     `bound_tokens` and `expected_tokens` are input and output together, at most and as recent ones tell;
     dispatch charges the latter (0: nobody has said yet). `charged` is what it did charge and the ledger has not
-    confirmed; `tenant_floor` and `project_floor` are what `begin` raises the shared virtual times to first.
-    `asks`: its lane waits for the answer of its begin.
+    confirmed; `guess` is how much of that nothing is known of; `tenant_floor` and `project_floor` are what `begin` raises the shared virtual times to first.
+    `asks`: its lane waits for the answer of its begin, for which it was queued at `asked_at` (monotonic seconds).
     `waits_for` is what it waits for, the code and a sentence, `retry_after_s` how long its requester should;
     until `not_before` (epoch seconds) it does not start. `arrival` is its place among those due at one moment.
     `pressure` and `cool_until` are what the answer said of its account's and target's load.
@@ -55,9 +55,11 @@ class Flight:
     deltas: int = 0
     flush: Callable[[], None] | None = None
     charged: float = 0.0
+    guess: float = 0.0
     tenant_floor: float = 0.0
     project_floor: float = 0.0
     asks: bool = False
+    asked_at: float = 0.0
     not_before: float = 0.0
     waits_for: tuple[ErrorCode, str] | None = None
     retry_after_s: float | None = None

@@ -20,13 +20,17 @@ ALL_S = 60.0
 
 @dataclass(slots=True)
 class Cursor:
-    """How far a lane was claimed: its last row's (due_at, row); times are monotonic seconds."""
+    """How far a lane was claimed: its last row's (due_at, row); times are monotonic seconds.
+
+    `news`: a number that rises when rows come to it, or come back; a claim that was under way may not have seen them.
+    """
 
     lane: Lane
     position: tuple[float, int] = HEAD
     exhausted_until: float = 0.0
     rewind_at: float = 0.0
     asked: int = 0
+    news: int = 0
 
 
 class Lanes:
@@ -65,6 +69,7 @@ class Lanes:
             self._backlog.add(lane)
             return True
         self.mark(cursor.lane, waiting=True)
+        cursor.news += 1
         if not cursor.exhausted_until:
             return False
         self.rewind(lane, job_class)
@@ -76,6 +81,7 @@ class Lanes:
         if cursor is not None:
             cursor.exhausted_until = 0.0
             cursor.position = HEAD
+            cursor.news += 1
 
     def mark(self, lane: Lane, *, waiting: bool) -> None:
         """Note whether rows wait in a lane."""

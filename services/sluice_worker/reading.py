@@ -30,7 +30,8 @@ class Reader:
             if first:
                 await asyncio.sleep(0)
             verdicts += [self._one(record) for record in records[first : first + CHUNK]]
-        strangers = [place for place, verdict in enumerate(verdicts) if _unauthorized(verdict)]
+        # Also where a signature does not verify: how long an answer takes must not tell which keys there are.
+        strangers = [place for place, verdict in enumerate(verdicts) if _unproved(verdict)]
         if strangers:
             await self._keys.reload()
             for place in strangers:
@@ -44,5 +45,8 @@ class Reader:
         return verdict
 
 
-def _unauthorized(verdict: Verdict) -> bool:
-    return isinstance(verdict, DeadLetter | Rejection) and verdict.code is ErrorCode.UNAUTHORIZED
+def _unproved(verdict: Verdict) -> bool:
+    return isinstance(verdict, DeadLetter | Rejection) and verdict.code in (
+        ErrorCode.UNAUTHORIZED,
+        ErrorCode.INVALID_SIGNATURE,
+    )

@@ -14,7 +14,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class Refresh:
-    """Reads, once a second in one statement, what the ledger has charged and corrected."""
+    """Reads, once a second, what the ledger has charged and corrected."""
 
     def __init__(self, repository: VirtualTimeRepository, times: VirtualTimes) -> None:
         self._repository = repository
@@ -36,6 +36,7 @@ class Refresh:
 
     async def once(self) -> None:
         """One reading."""
+        self._times.crew.size = max(1, await self._repository.workers())
         found = await self._repository.virtual_times(list(self._times.waiting()))
         for (tenant, project), by_class in found.items():
             for job_class, shared in by_class.items():

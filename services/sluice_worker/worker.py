@@ -151,6 +151,7 @@ class Worker:
             held=self._stopped,
             blocked=self._reasons.note,
             later=lambda delay_s, what: asyncio.get_running_loop().call_later(delay_s, what),
+            expectations=expectations,
         )
         self._refresh = Refresh(VirtualTimeRepository(database), self.dispatcher.times)
         self.claimer = Claimer(
@@ -312,8 +313,8 @@ class Worker:
         if whole_lane and flight.waits_for is not None and flight.waits_for[0] in _FREED_BY_ANY_END:
             self._crowded[flight.job.lane] = None
 
-    def _answered_in(self, seconds: float) -> None:
-        self.dispatcher.answered_in(seconds)
+    def _answered_in(self, seconds: float, waited_s: float) -> None:
+        self.dispatcher.answered_in(seconds, waited_s)
 
     def _gone(self, flight: Flight) -> None:
         self.dispatcher.finished(flight)
@@ -353,6 +354,7 @@ class Worker:
 
     def _released(self, flight: Flight) -> None:
         """What a flight had drawn is free again: of the lanes that wait for such, one asks at once."""
+        self.dispatcher.booked(flight)
         self.holdings.remove(flight)
         if self._crowded:
             lane = next(iter(self._crowded))

@@ -22,6 +22,7 @@ CONFIG: dict[str, Any] = {
     "tenants": {
         "default": {"projects": {"search": {}}},
         "crowd": {"max_parked": 40},
+        "throng": {"max_parked": 50},
         "slow": {"limits": {"requests": {"limit": 1, "per": "minute", "burst": 1}}},
     },
     "intake": {
@@ -44,6 +45,7 @@ async def test_holds_and_bounds(stack: Stack, migrated_template: Template) -> No
         await _a_held_tenant_waits(system, client)
         await _a_held_run_waits_and_others_do_not(system, client)
         await _a_crowd_pauses_its_own_topic(system, client)
+        await _a_crowd_on_a_shared_topic_is_refused(system, client)
         await _a_job_says_what_it_waited_for(system)
 
 
@@ -108,6 +110,51 @@ async def _a_crowd_pauses_its_own_topic(system: System, client: Client) -> None:
     await eventually(lambda: _states(system, "beside", {10: 1}), within_s=20.0)
     await system.command("resume", "tenant", "crowd")
     await eventually(lambda: _states(system, "crowd", {10: 2_000}), within_s=60.0)
+
+
+async def _a_crowd_on_a_shared_topic_is_refused(system: System, client: Client) -> None:
+    """A topic that many share cannot pause for one: what is beyond the tenant's bound is answered, and others go on."""
+    made = json.loads(await system.command("keys", "create", "--tenant", "throng", "--json"))
+    await system.command("hold", "tenant", "throng")
+    await _heard(system, 7)
+    results = await system.consume(f"{PREFIX}results.throng.v1")
+    async with Client(
+        system.stack.kafka.bootstrap,
+        tenant="throng",
+        prefix=PREFIX,
+        key_id=made["id"],
+        secret=made["secret"],
+    ) as crowd:
+        # Whatever was sent before the workers have counted may still get in.
+        for number in range(400):
+            await crowd.submit(
+                BODY, job_class="bulk", run_id="throng", idempotency_key=f"c{number}"
+            )
+        refused = await results.wait_for(lambda: results.records, 100)
+        errors = [json.loads(record.value or b"")["error"] for record in refused]
+        assert {error["code"] for error in errors} == {"rate_limited"}
+        assert all("wait" in error["message"] for error in errors)
+        await client.submit(BODY, job_class="bulk", run_id="apart", idempotency_key="apart")
+        await eventually(lambda: _states(system, "apart", {10: 1}), within_s=20.0)
+        await eventually(lambda: _all_answered(system, 400), within_s=30.0)
+        await system.command("resume", "tenant", "throng")
+        await eventually(lambda: _nobody_waits(system), within_s=30.0)
+    states = {json.loads(record.value or b"")["job"]["state"] for record in refused}
+    assert states == {"rejected"}
+
+
+async def _all_answered(system: System, jobs: int) -> bool:
+    rows = await system.pool.fetchval(
+        "select count(*) from sluice.jobs j join sluice.lanes l on l.id = j.lane where l.tenant = 'throng'"
+    )
+    return bool(rows == jobs)
+
+
+async def _nobody_waits(system: System) -> bool:
+    return not await system.pool.fetchval(
+        "select exists (select from sluice.jobs j join sluice.lanes l on l.id = j.lane"
+        " where l.tenant = 'throng' and j.state < 10)"
+    )
 
 
 async def _a_job_says_what_it_waited_for(system: System) -> None:

@@ -178,9 +178,8 @@ async def test_equal_tenants_are_served_alike_over_two_workers(
     shares = [served[name] for name in TENANTS]
     print(served, round(fairness(shares), 4), "left", left)  # noqa: T201
     assert min(left[name] for name in TENANTS) > 0
-    # Far below the goal of 0.99, which the bench states: on a slow machine 0.88 to 0.995 were seen, and why is
-    # not known yet. One tenant of four that gets nothing makes 0.75.
-    assert fairness(shares) >= 0.8
+    # The bench states the goal of 0.99, over a longer time. One tenant of four that gets nothing makes 0.75.
+    assert fairness(shares) >= 0.95
 
 
 async def _admitted(system: System, jobs: int) -> bool:

@@ -183,8 +183,9 @@ async def priority(stack: Stack, template: Template, *, backlog: int, jobs: int,
     urgent, bulk = Press(model="quick"), Press(model="slow", job_class=JobClass.BULK)
     async with gateway(stack, template, config) as system, Sender(system) as sender:
         found = {"alone": await _waits(system, sender, urgent, jobs=jobs)}
-        for _ in range(0, backlog, 1_000):
-            await sender.send(bulk, 1_000)
+        await sender.send(bulk, 1_000)
+        await _until(system, "state = 1", 500)
+        await _deepen(system, backlog)
         await _until(system, "state = 1", backlog // 2)
         found["before_a_backlog"] = await _waits(system, sender, urgent, jobs=jobs)
         parked = await system.pool.fetchval("select count(*) from sluice.jobs where state = 1")
@@ -217,6 +218,24 @@ async def _waits(system: System, sender: Sender, press: Press, *, jobs: int) -> 
             break
         await asyncio.sleep(0.1)
     return {"p50": median(found) * 1000, "p99": percentile(found, 0.99) * 1000}
+
+
+async def _deepen(system: System, rows: int) -> None:
+    """Park copies of a job that is parked, later than all others: reading as many records is not what is measured."""
+    await system.pool.execute(
+        """
+        with one as (select * from sluice.jobs where state = 1 order by id limit 1),
+        made as (
+          insert into sluice.jobs (id, uuid, due_at, deadline, admitted_at, day, lane, bytes, state, max_attempts, retry_unknown, streams)
+          select nextval('sluice.job_ids'), gen_random_uuid(), o.due_at + interval '10 minutes', o.deadline + interval '10 minutes', now(),
+                 o.day, o.lane, o.bytes, 1, o.max_attempts, o.retry_unknown, o.streams
+            from one o, generate_series(1, $1) returning id, day)
+        insert into sluice.requests (job, day, body, facts, requester)
+        select m.id, m.day, q.body, q.facts, q.requester from made m, one o join sluice.requests q on q.job = o.id and q.day = o.day
+        """,
+        rows,
+        timeout=600,
+    )
 
 
 async def _until(system: System, condition: str, count: int, within_s: float = 600.0) -> None:

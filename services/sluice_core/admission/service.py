@@ -11,12 +11,12 @@ async def align(
 ) -> bool:
     """Make it so; whether anything changed. With an `actor` a change is audited.
 
-    After a change jobs that wait for a budget ask again: it may have been raised, or lifted.
+    Jobs that wait for a budget ask again, for it may have been raised, or lifted; also where nothing is changed here:
+    whoever changed it may have been cut off before they were woken.
     """
     scopes, budgets = definitions(config)
     changed = await repository.define(scopes, budgets, whole=True, kept=kept(config), actor=actor)
-    if changed:
-        await repository.wake()
+    await repository.wake()
     return changed
 
 

@@ -22,6 +22,7 @@ class _Round:
     begun: int = 0
     full: bool = False
     until: float = 0.0
+    lost: int = 0
 
 
 class Asks:
@@ -46,6 +47,11 @@ class Asks:
                 self._rounds = {k: r for k, r in self._rounds.items() if r.out}
             self._rounds[lane] = _Round()
 
+    def lost(self, lane: int) -> int:
+        """Of how many rounds in a row nothing began: others were faster."""
+        asking = self._rounds.get(lane)
+        return 0 if asking is None else asking.lost
+
     def answered(self, lane: int, *, begun: bool = False, until: float = 0.0) -> float | None:
         """One that counts was answered; `until` where it was refused.
 
@@ -58,12 +64,14 @@ class Asks:
         if asking.out:
             return None
         until = asking.until
+        lost = 0
         if until:
             most = asking.begun + FEW
+            lost = 0 if asking.begun else asking.lost + 1
         else:
             most = asking.most * 2 if asking.full and asking.begun else asking.most
         if most < ENOUGH:
-            self._rounds[lane] = _Round(most)
+            self._rounds[lane] = _Round(most, lost=lost)
         else:
             del self._rounds[lane]
         return until

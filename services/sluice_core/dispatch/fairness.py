@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sluice_core.config.model import Config
-from sluice_core.dispatch.turns import Turn, Turns
+from sluice_core.dispatch.turns import Crew, Turn, Turns
 from sluice_schemas.classes import JobClass
 
 
@@ -50,7 +50,8 @@ class VirtualTimes:
 
     def __init__(self, weights: Weights | None = None) -> None:
         self._weights = weights or Weights()
-        self._classes = {job_class: Turns() for job_class in JobClass}
+        self.crew = Crew()
+        self._classes = {job_class: Turns(self.crew) for job_class in JobClass}
         self._paths: dict[tuple[JobClass, str, str], _Path] = {}
 
     def change(self, weights: Weights) -> None:
@@ -72,7 +73,7 @@ class VirtualTimes:
         turn = turns.get(tenant)
         if turn is None:
             turn = turns.member(tenant, self._weights.tenants.get(tenant, 1.0))
-            turn.below = Turns()
+            turn.below = Turns(self.crew)
         return turn
 
     def project(self, job_class: JobClass, tenant: str, project: str) -> Turn:
@@ -83,10 +84,14 @@ class VirtualTimes:
             project, self._weights.projects.get((tenant, project), 1.0)
         )
 
-    def charge(self, job_class: JobClass, tenant: str, project: str, tokens: float) -> None:
-        """A job was picked: its expected tokens count at once."""
-        for _, turn in self._path(job_class, tenant, project):
+    def charge(
+        self, job_class: JobClass, tenant: str, project: str, tokens: float, *, guess: float = 0.0
+    ) -> None:
+        """A job was picked: its expected tokens count at once; `guess` of them are no more than that."""
+        for turns, turn in self._path(job_class, tenant, project):
             cost = tokens / turn.weight
+            if guess:
+                turns.guess(turn, guess / turn.weight)
             turn.pending += cost
             turn.value += cost  # it rises, so its place in the order is found when it comes up
 
@@ -113,10 +118,23 @@ class VirtualTimes:
             turns.moved(turn)
             told = project_vt
 
-    def forget(self, job_class: JobClass, tenant: str, project: str, tokens: float) -> None:
+    def forget(
+        self, job_class: JobClass, tenant: str, project: str, tokens: float, *, guess: float = 0.0
+    ) -> None:
         """A picked job did not begin: it costs nothing."""
         for turns, turn in self._path(job_class, tenant, project):
+            if guess:
+                turns.guess(turn, -guess / turn.weight)
             turn.pending = max(0.0, turn.pending - tokens / turn.weight)
+            turns.moved(turn)
+
+    def booked(
+        self, job_class: JobClass, tenant: str, project: str, *, guess: float, used: float
+    ) -> None:
+        """A job of which `guess` tokens were guessed has ended with about `used` instead, and the ledger knows."""
+        for turns, turn in self._path(job_class, tenant, project):
+            turns.guess(turn, -guess / turn.weight)
+            turn.shared = max(0.0, turn.shared - (guess - used) / turn.weight)
             turns.moved(turn)
 
     def refresh(self, job_class: JobClass, tenant: str, project: str | None, shared: float) -> None:

@@ -20,6 +20,13 @@ class VirtualTimeRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
+    async def workers(self) -> int:
+        """How many workers there are."""
+        count: int = await self._pool.fetchval(
+            "select count(*) from sluice.workers where kind = 'worker'"
+        )
+        return count
+
     async def virtual_times(self, names: Iterable[Name]) -> Mapping[Name, Mapping[JobClass, float]]:
         """Tokens over weight, per class, of those names that the ledger has a row for."""
         asked = {

@@ -2,8 +2,16 @@
 
 import heapq
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
+
+
+@dataclass(slots=True)
+class Crew:
+    """The workers that serve the same counters, this one included."""
+
+    size: int = 1
 
 
 class Turn:
@@ -11,12 +19,13 @@ class Turn:
 
     Times are virtual: tokens divided by the member's weight. `shared` is what the ledger said last, `lift` what
     a newly active member was raised to and the ledger does not know yet, `pending` what was picked here and is
-    not confirmed. `below` is the next level (a tenant's projects), `lanes` the queue of a project.
+    not confirmed. `guess` is how much of that, and of what runs, nothing is known of: it was charged for answers
+    of a kind that nobody has seen yet. `below` is the next level (a tenant's projects), `lanes` the queue of a project.
     `ready` counts flights that may be picked, `lanes_ready` the lanes they are in.
     """
 
     __slots__ = (
-        *("below", "key", "lanes", "lanes_ready", "lift", "name", "parked"),
+        *("below", "guess", "key", "lanes", "lanes_ready", "lift", "name", "parked"),
         *("pending", "ready", "shared", "value", "weight"),
     )
 
@@ -26,6 +35,7 @@ class Turn:
         self.shared = 0.0
         self.lift = 0.0
         self.pending = 0.0
+        self.guess = 0.0
         self.value = 0.0
         self.key = -1.0
         self.ready = 0
@@ -43,7 +53,9 @@ class Turn:
 class Turns:
     """Who waits on one level, the least virtual time first; all steps are O(log n) amortised."""
 
-    def __init__(self) -> None:
+    def __init__(self, crew: Crew | None = None) -> None:
+        self._crew = crew or Crew()
+        self._guessed: set[Turn] = set()
         self._members: dict[str, Turn] = {}
         self._heap: list[tuple[float, int, Turn]] = []
         self._serial = count()
@@ -67,14 +79,19 @@ class Turns:
         return turn
 
     def floor(self) -> float:
-        """The least virtual time of those who wait; where nobody does, that of the last who did."""
+        """The least virtual time of those who wait; where nobody does, that of the last who did.
+
+        What is only guessed does not count, here or with the other workers, who guess alike: it is corrected
+        soon, and who was lifted by it would wait until the others have caught up.
+        """
         first = self.first()
         least = [first.value] if first is not None else []
         least += [turn.value for turn in self._parked_only]
+        least += [self._known(turn) for turn in self._guessed if turn.present]
         if least:
             return min(least)
         if self._last is not None:  # its last job was charged after it left
-            self._idle = max(self._idle, self._last.value)
+            self._idle = max(self._idle, self._known(self._last))
         return self._idle
 
     def first(self) -> Turn | None:
@@ -135,6 +152,14 @@ class Turns:
         turn.value = value
         if value < turn.key and turn.lanes_ready:
             self._push(turn)
+
+    def guess(self, turn: Turn, more: float) -> None:
+        """More (or less) of what a member was charged is a guess."""
+        turn.guess = max(0.0, turn.guess + more)
+        (self._guessed.add if turn.guess else self._guessed.discard)(turn)
+
+    def _known(self, turn: Turn) -> float:
+        return turn.value - turn.guess * self._crew.size
 
     def _push(self, turn: Turn) -> None:
         turn.key = turn.value

@@ -269,6 +269,7 @@ async def test_doctor_names_missing_reply_topics_and_unpriced_models(sluice: She
         (("--tenant", "acne"), 'did you mean "acme"?'),
         (("--tenant", "acme", "--project", "sorch"), 'did you mean "search"?'),
         (("--tenant", "acme", "--grant", "everything"), "the grants are: vouch"),
+        (("--tenant", "acme", "--expires", "0s"), "--expires must be longer"),
     ],
 )
 async def test_a_key_for_nobody_is_refused(

@@ -12,13 +12,14 @@ import pytest
 from tests.integration.ledger.world import HEAD, World, ended, intent, report, world
 from tests.waiting import eventually
 
-from sluice_core.admission.definitions import rates_of
+from sluice_core.admission.definitions import definitions, kept, rates_of
 from sluice_core.admission.model import BudgetDefinition, ScopeDefinition, ScopeKind
 from sluice_core.admission.repository import AdmissionRepository
 from sluice_core.admission.service import align
 from sluice_core.budgets.model import ScopeName
 from sluice_core.budgets.repository import BudgetRepository
 from sluice_core.budgets.service import BudgetRefused, BudgetService
+from sluice_core.config.load import parse_config
 from sluice_core.config.model import Config
 from sluice_core.config.scopes import RequestLimit, ScopeLimits
 from sluice_core.jobs.model import Job, Outcome, State
@@ -414,3 +415,19 @@ async def test_another_time_zone_is_no_other_money(ledger: World, acme: Acme) ->
     told = report(Outcome.SUCCEEDED, worst_nano=700, cost=650)
     await acme.worker.settle([ended(replace(job, attempt=1), State.SUCCEEDED, told)])
     assert await acme.line() == (1000, 650, 0, 0, 350)
+
+
+async def test_a_configuration_that_was_put_in_force_by_halves_wakes_them_the_next_time(
+    ledger: World, acme: Acme
+) -> None:
+    """Its rows were written, and then it was cut off: whoever starts next finds nothing to change."""
+    waits = await ledger.admit(acme.worker, ledger.entry("w"))
+    later, (budget,) = time.time() + 3600, acme.budgets
+    await acme.worker.defer([(waits.row, later, budget, 10**15)])
+    admission = AdmissionRepository(ledger.pool)
+    config = parse_config("tenants: {acme: {budgets: {usd: 5, per: day}}}", {})
+    scopes, budgets = definitions(config)
+    assert await admission.define(scopes, budgets, whole=True, kept=kept(config))
+    assert await ledger.count("sluice.deferred") == 1
+    assert not await align(admission, config)
+    assert await ledger.count("sluice.deferred") == 0

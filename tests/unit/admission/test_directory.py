@@ -23,6 +23,9 @@ class Rows:
         self.gate.set()
         self.asked = asyncio.Event()
 
+    async def wake(self) -> None:
+        pass
+
     async def define(self, *_: Any, **__: Any) -> bool:
         return False
 

@@ -93,8 +93,11 @@ def test_answers_are_expected_as_long_as_recent_ones() -> None:
     for _ in range(100):
         expectations.learn("acme", "fast", 20)
     assert expected() == 101 + 20
-    assert expected("other") == 101 + FIRST_OUTPUT
+    assert expected("other") == 101 + 20  # until it has its own
     assert expected("other", most=5) == 101 + 5
+    assert expectations.knows("fast")
+    assert not expectations.knows("slow")
+    assert expectations.output_tokens("acme", "slow", most_output=4_000) == FIRST_OUTPUT
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.unit.worker.worker_world import MemoryLedger, MemoryNames, MemoryParked, job, running
@@ -163,3 +164,34 @@ async def test_a_retry_does_not_move_the_cursor(attempts: int) -> None:
         (1, *HEAD),
         (1, fresh.due_at, fresh.row),
     }
+
+
+async def test_rows_that_come_while_a_claim_is_under_way_leave_the_lane_waiting() -> None:
+    """Else its tenant would count as idle until the next look, and be lifted to those that wait when it returns."""
+    counter = Counter(lane(1), slots=10)
+    counter.park(parked(1, 100))
+    claimer, claimed = counter.claimer, counter.ledger.claim
+
+    async def slow(*asked: Any, **bounds: Any) -> list[Job]:
+        found = await claimed(*asked, **bounds)
+        counter.park(*(parked(1, 200 + place) for place in range(100)))
+        claimer.parked(1, JobClass.STANDARD)
+        return found
+
+    counter.ledger.claim = slow  # type: ignore[method-assign]
+    await claimer._round()
+    turn = counter.dispatcher.times.tenant(JobClass.STANDARD, "acme")
+    assert turn.present
+    assert claimer.has_backlog(1)
+    assert len(counter.started) == 1
+    await claimer._round()
+    assert len(counter.started) == 10
+
+
+async def test_a_slow_claim_lets_an_empty_lane_rest_for_a_short_time_only() -> None:
+    counter = Counter(lane(1))
+    await counter.claimer._round()
+    cursor = counter.claimer._lanes.cursors[JobClass.STANDARD][1]
+    ask = claim._Ask(cursor, 8, cursor.news)
+    counter.claimer._advance([ask], [], 3.0, cut_short=False)
+    assert cursor.exhausted_until - time.monotonic() <= claim.MOST_REST_S

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
 from tests.unit.worker.worker_world import flight
 
+from sluice_core.admission.expectations import Expectations
 from sluice_core.jobs.model import Facts, Job
 from sluice_schemas.classes import JobClass
 from sluice_worker.dispatch import (
     LEAST_ROOM,
+    MAX_HELD_BYTES,
     MOST_SET_ASIDE_BYTES,
     NARROW_ASKS,
     Dispatcher,
@@ -40,6 +43,8 @@ class Bench:
     timers: list["Alarm"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.expectations = Expectations()
+        self.chance = 0.0
         self.dispatcher = Dispatcher(
             slots=self.slots,
             start=self.started.append,
@@ -47,6 +52,8 @@ class Bench:
             give_back=self.returned.extend,
             held=self._held,
             later=self._later,
+            expectations=self.expectations,
+            chance=lambda: self.chance,
             clock=lambda: self.now,
         )
 
@@ -326,9 +333,9 @@ def test_a_pick_is_charged_once_and_what_does_not_begin_is_not() -> None:
     known, guessed = of(), of(body=b"x" * 400)
     known.expected_tokens = 70
     bench.dispatcher.add([known, guessed])
-    assert turn.pending == 70 + 356
+    assert turn.pending == 70 + 357
     bench.begin(known, tenant_vt=5_070.0, project_vt=70.0)
-    assert turn.value == 5_070.0 + 356
+    assert turn.value == 5_070.0 + 357
     bench.dispatcher.finished(known)
     bench.dispatcher.finished(guessed)
     assert turn.value == 5_070.0
@@ -336,6 +343,7 @@ def test_a_pick_is_charged_once_and_what_does_not_begin_is_not() -> None:
 
 def test_a_newly_active_tenants_floor_goes_with_its_flights() -> None:
     bench = Bench(slots=1)
+    bench.expectations.learn("old", "m1", 250)
     old = [of("old", 1) for _ in range(3)]
     bench.dispatcher.add(old)
     bench.begin(old[0], tenant_vt=9_000.0, project_vt=9_000.0)
@@ -347,3 +355,84 @@ def test_a_newly_active_tenants_floor_goes_with_its_flights() -> None:
     assert bench.started == [fresh]
     assert fresh.tenant_floor == 9_000.0
     assert old[1].tenant_floor == 0.0
+
+
+def test_what_is_only_guessed_of_others_lifts_nobody() -> None:
+    bench = Bench(slots=1)
+    old = of("old", 1)
+    bench.dispatcher.add([old, of("old", 1)])
+    bench.begin(old, tenant_vt=300.0, project_vt=300.0)
+    assert old.guess == 256.0
+    fresh = of("new", 2)
+    bench.dispatcher.add([fresh])
+    assert bench.dispatcher.times.tenant(JobClass.STANDARD, "new").lift == 300.0 - 256.0
+    bench.expectations.learn("old", "m1", 6)
+    bench.dispatcher.booked(old)
+    bench.dispatcher.booked(old)
+    assert bench.dispatcher.times.tenant(JobClass.STANDARD, "old").value == 300.0 - 250.0
+
+
+def test_who_asks_in_vain_beside_other_workers_comes_a_little_later_each_time() -> None:
+    """All at the moment when something is free, and nobody in between, is what loses a limit's slots."""
+    bench = Bench(slots=8)
+    bench.chance = 1.0
+    bench.dispatcher.times.crew.size = 2
+    bench.dispatcher.add([of(due_in=100.0 + place) for place in range(8)])
+    waits = []
+    for _ in range(5):
+        for one in list(bench.started):
+            bench.refuse(one, for_s=0.02)
+        waits.append(round(bench.dispatcher.blocked_for(JobClass.STANDARD, 1) - 0.02, 3))
+        bench.now += 0.02 + waits[-1] + 0.001
+        bench.dispatcher.fill()
+    assert waits == [0.0, 0.01, 0.02, 0.04, 0.04]  # the first time it asked with all it had
+
+
+def test_who_is_alone_asks_when_it_was_told() -> None:
+    bench = Bench(slots=8)
+    bench.chance = 1.0
+    bench.dispatcher.add([of(due_in=100.0 + place) for place in range(8)])
+    for _ in range(3):
+        for one in list(bench.started):
+            bench.refuse(one, for_s=0.02)
+        assert bench.dispatcher.blocked_for(JobClass.STANDARD, 1) <= 0.02 + 1e-6
+        bench.now += 0.021
+        bench.dispatcher.fill()
+
+
+def test_where_begins_queue_for_locks_and_for_each_other_it_is_asked_that_much_ahead() -> None:
+    bench = Bench(slots=1)
+    for _ in range(60):
+        bench.dispatcher.answered_in(0.004)
+    quick = bench.dispatcher._lead_s
+    assert quick == pytest.approx(0.002, abs=0.0005)
+    for _ in range(40):
+        bench.dispatcher.answered_in(0.040, 0.010)
+    assert bench.dispatcher._lead_s == pytest.approx(0.048, abs=0.003)
+
+
+def test_many_tenants_whose_users_wait_leave_memory_to_others() -> None:
+    """Eight with an eighth each would be all of it."""
+    bench = Bench(slots=12)
+    for place in range(12):
+        tenant = f"t{place:02}"
+        for number in range(10):
+            one = of(tenant, 1 + place, size=1024 * 1024, due_in=100.0 + number)
+            bench.dispatcher.add([one])
+            assert bench.started == [one]
+            bench.refuse(one, for_s=50.0, whole_lane=False)
+    dispatcher = bench.dispatcher
+    assert dispatcher._bytes <= MAX_HELD_BYTES // 2
+    assert bench.returned
+    for place in range(12):
+        held = sum(
+            1
+            for queue in dispatcher._queues.values()
+            for one in queue
+            if one.job.facts.tenant == f"t{place:02}"
+        )
+        assert held >= 1
+    assert dispatcher.room(JobClass.STANDARD, "other") > 0
+    other = of("other", 50)
+    dispatcher.add([other])
+    assert bench.started == [other]
