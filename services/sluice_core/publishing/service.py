@@ -20,7 +20,9 @@ from sluice_platform.db import DATABASE_ERRORS
 
 REPLY_PATIENCE_S = 60.0
 """After this long a reply that cannot be delivered is given up; the result stays elsewhere."""
-DELETE_LINGER_S = 0.02
+STEADY_LINGER_S = 0.02
+"""What nobody waits for, results and usage, is gathered this long: a request to Kafka costs what many records do."""
+DELETE_LINGER_S = 0.05
 DELETE_CAP = 500
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -45,7 +47,7 @@ class _Pending:
 class Publisher:
     """Sends events and removes their outbox rows once the broker has them; an async context manager.
 
-    `urgent` carries replies and deltas (linger 0), `steady` the rest (linger 5 ms). A row whose message could
+    `urgent` carries replies and deltas at once, `steady` the rest after a moment. A row whose message could
     not be sent stays for the sweeper.
     """
 
@@ -54,7 +56,7 @@ class Publisher:
     ) -> None:
         self._outbox = outbox
         self._urgent = Sender(urgent)
-        self._steady = Sender(steady)
+        self._steady = Sender(steady, linger_s=STEADY_LINGER_S)
         self._deletes: Batcher[int] = Batcher(
             self._delete, cap=DELETE_CAP, linger_s=DELETE_LINGER_S
         )
