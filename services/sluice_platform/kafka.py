@@ -5,7 +5,7 @@ import logging
 import ssl
 import time
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -123,10 +123,14 @@ class _PatientConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     alone waited for that, and an idle worker woke hundreds of times a second.
     """
 
-    async def getmany(self, *partitions: Any, timeout_ms: int = 0, max_records: int | None = None) -> Any:  # noqa: ARG002, ASYNC109
+    async def getmany(
+        self, *partitions: Any, timeout_ms: int = 0, max_records: int | None = None
+    ) -> Any:
         """Wait for records, however long; the group sees a poll a second."""
         while True:
-            found = await super().getmany(*partitions, timeout_ms=_POLL_MS, max_records=max_records)
+            found = await super().getmany(
+                *partitions, timeout_ms=max(timeout_ms, _POLL_MS), max_records=max_records
+            )
             if found:
                 return found
 
@@ -136,7 +140,8 @@ async def start_consuming(broker: KafkaBroker) -> None:
     await broker.connect()
     # No public setting says of which class a consumer is.
     config = broker.config.broker_config
-    config.builder = partial(_PatientConsumer, **config.builder.keywords)
+    plain = cast("partial[AIOKafkaConsumer]", config.builder)
+    config.builder = partial(_PatientConsumer, **plain.keywords)
     await broker.start()
 
 

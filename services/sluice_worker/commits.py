@@ -54,9 +54,10 @@ class Commits:
         self._hurry.set()
         await asyncio.wait({self._task}, timeout=FLUSH_S)
 
-    def forget(self) -> None:
-        """What is not committed yet need not be: its partitions may be somebody else's."""
-        self._due.clear()
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """What is not committed of these need not be: they may be somebody else's."""
+        for partition in partitions:
+            self._due.pop(partition, None)
 
     async def _run(self) -> None:
         try:

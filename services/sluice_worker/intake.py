@@ -189,7 +189,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """No job to wait for: the ledger makes a rebalance harmless. What is committed comes to nobody twice."""
         await self._commits.flush()
-        self._commits.forget()
+        self._commits.forget(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """A rebalance clears pauses; they are put back."""

@@ -263,9 +263,7 @@ async def test_a_request_that_translation_falls_over_is_refused_in_plain_words(
     made = openai_calls.build(base_url="http://127.0.0.1:1/v1")
     body = {"messages": [{"role": "user", "content": "hi"}], "tools": tools}
     answer = await call(
-        replace(
-            made, body=orjson.dumps(body), target=replace(made.target, kind="anthropic")
-        ),
+        replace(made, body=orjson.dumps(body), target=replace(made.target, kind="anthropic")),
         transport=openai_calls.transport,
         on_chunks=None,
     )
