@@ -65,7 +65,7 @@ class Expiry:
         now, facts = round(self._clock.now(), 6), job.facts
         # Which account the job would have gone to is known to the workers alone.
         held = holds.run(facts) or holds.lane(
-            facts.job_class, facts.tenant, facts.model or "", None
+            facts.job_class, facts.tenant, facts.model or "", frozenset()
         )
         state, problem = end_of(job, now=now, held=held)
         return ending(

@@ -22,6 +22,8 @@ _CONTEXT_WORDS = (
     "exceeds the context window",
     "input is too long",
 )
+_FUNDS_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+_FUNDS_WORDS = ("credit balance is too low", "insufficient balance")
 _TEXT_BYTES = 1_000
 
 
@@ -33,7 +35,16 @@ def kind_of(status: int, *, code: str, message: str) -> FailureKind:
             return FailureKind.CONTEXT_LENGTH
     if status in {400, 403} and code in _POLICY_CODES:
         return FailureKind.CONTENT_POLICY
+    if status == 401:
+        return FailureKind.KEY_REFUSED
+    if status == 402 or (status in {400, 403, 429} and _no_funds(code, message)):
+        return FailureKind.OUT_OF_FUNDS
     return FailureKind.STATUS_ERROR
+
+
+def _no_funds(code: str, message: str) -> bool:
+    lowered = message.lower()
+    return code in _FUNDS_CODES or any(words in lowered for words in _FUNDS_WORDS)
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: float) -> float | None:

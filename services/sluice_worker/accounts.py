@@ -1,4 +1,4 @@
-"""Which account a model's jobs would go to: what a hold on an account goes by."""
+"""Which accounts a model's jobs may go to: what a hold on an account goes by."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,16 @@ REMEMBERED = 10_000
 """Model names kept; under `*` anybody may invent more."""
 
 
-def first_account(config: Config, pool: str) -> Callable[[str], str | None]:
-    """A function from a model's name to the account of its first target in this pool; None where it has none."""
-    known: dict[str, str | None] = {}
+def accounts_of(config: Config, pool: str) -> Callable[[str], frozenset[str]]:
+    """A function from a model's name to the accounts of its targets in this pool."""
+    known: dict[str, frozenset[str]] = {}
 
-    def account_of(model: str) -> str | None:
+    def accounts(model: str) -> frozenset[str]:
         if model not in known:
             if len(known) >= REMEMBERED:
                 known.clear()
-            accounts = (target.account for target in resolve_model(config, model))
-            known[model] = next((a for a in accounts if config.providers[a].pool == pool), None)
+            named = (target.account for target in resolve_model(config, model))
+            known[model] = frozenset(a for a in named if config.providers[a].pool == pool)
         return known[model]
 
-    return account_of
+    return accounts

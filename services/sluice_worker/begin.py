@@ -12,6 +12,7 @@ import asyncpg
 import structlog
 
 from sluice_core.admission.expectations import Expectations
+from sluice_core.admission.model import ScopeKind
 from sluice_core.jobs.model import State
 from sluice_core.jobs.policy import Begin
 from sluice_core.jobs.repository import JobRepository, is_poison
@@ -36,7 +37,8 @@ from sluice_worker.draw import (
 )
 from sluice_worker.flight import Flight
 from sluice_worker.permits import Permits
-from sluice_worker.route import Router
+from sluice_worker.resolve import Route
+from sluice_worker.route import NotNow, Router
 
 CAP = 100
 LINGER_S = 0.003
@@ -107,10 +109,16 @@ class BeginStep:
             if key is None or not usable(key, now):
                 self._reject(flight, ErrorCode.UNAUTHORIZED, "the job's key counts no more")
                 return
-        route = self._router.choose(flight.job, now)
+        route = self._router.choose(flight.job, now, tried=flight.tried, fell_back=flight.fell_back)
         if route is None:
             message = f"no target serves {facts.model!r} now"
             self._reject(flight, ErrorCode.UNKNOWN_MODEL, message)
+            return
+        if isinstance(route, NotNow):
+            message = f"no target of {facts.model!r} can be asked: {route.why}"
+            flight.waits_for = (ErrorCode.PROVIDER_UNAVAILABLE, message)
+            flight.retry_after_s = round(route.until - now, 3)
+            self._ways.waits(flight, route.until, route.everybody)
             return
         flight.route = route
         subject = self._permits.subject(facts)
@@ -142,6 +150,7 @@ class BeginStep:
             body_bytes=len(flight.job.body),
             most_output=bound.output_tokens,
         )
+        self._router.started(route, now)
         (self._prompt if flight.realtime else self._patient).add((flight, bound))
 
     def _reject(self, flight: Flight, code: ErrorCode, message: str) -> None:
@@ -157,6 +166,8 @@ class BeginStep:
         crash_point("after_begin")
         deferred: list[tuple[Flight, Begun]] = []
         for flight, begun in zip(flights, answers, strict=True):
+            if begun is None or begun.verdict is not Begin.BEGUN:
+                self._never_went(flight)
             if begun is None:
                 message = "the attempt could not be stored"
                 self._ways.refused(flight, State.FAILED, ErrorCode.INTERNAL, message)
@@ -187,6 +198,7 @@ class BeginStep:
             if draw.hard:
                 why = unprovable(flight, bound)
                 if why is not None:
+                    self._never_went(flight)
                     message = f"under a hard budget a job's cost must have a bound: {why}"
                     self._reject(flight, ErrorCode.BUDGET_EXCEEDED, message)
                     continue
@@ -205,6 +217,9 @@ class BeginStep:
             self._ways.refused(flight, State.EXPIRED, ErrorCode.DEADLINE_EXCEEDED, message)
         elif verdict.waits:
             scope = self._ledgers.cause(begun.cause)
+            if self._elsewhere(flight, begun, scope):
+                self.add(flight)
+                return
             flight.waits_for = (CODES[verdict], reason(begun, scope))
             flight.retry_after_s = round(wait_s(begun), 3)
             self._ways.waits(flight, begun.until, scope is None or scope[0] not in NARROW)
@@ -212,6 +227,23 @@ class BeginStep:
             self._ways.lost(flight)
         else:
             self._reject(flight, CODES[verdict], reason(begun, self._ledgers.cause(begun.cause)))
+
+    def _elsewhere(self, flight: Flight, begun: Begun, scope: tuple[ScopeKind, str] | None) -> bool:
+        """Whether a job that its target's or its account's limits keep waiting has another way now."""
+        if scope is None or scope[0] not in {ScopeKind.ACCOUNT, ScopeKind.TARGET}:
+            return False
+        assert flight.route is not None
+        now = time.time()
+        whole = scope[0] is ScopeKind.ACCOUNT
+        why = reason(begun, scope)
+        if not self._router.shut(flight.route, account=whole, until=begun.until, why=why, now=now):
+            return False
+        way = self._router.choose(flight.job, now, tried=flight.tried, fell_back=flight.fell_back)
+        return isinstance(way, Route)
+
+    def _never_went(self, flight: Flight) -> None:
+        assert flight.route is not None
+        self._router.never_went(flight.route, time.time())
 
     async def _defer(self, waits: list[tuple[Flight, Begun]]) -> None:
         """Give jobs back to the ledger until their budget's next period, or until there is more money."""

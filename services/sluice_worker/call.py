@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 import orjson
 import structlog
 
-from sluice_core.jobs.fates import FailureKind, Fate, Retry, fate, next_step
+from sluice_core.jobs.fates import BACKOFF_CAP_S, FailureKind, Fate, Retry, fate, next_step
 from sluice_core.jobs.model import Outcome, State
 from sluice_core.pricing.policy import charge, meter_document
+from sluice_core.routing.health import failure_class
+from sluice_core.routing.retries import RetryBudget
 from sluice_core.settlement.model import Priced, Problem, Report
 from sluice_core.usage.model import NOTHING
 from sluice_platform.crash import crash_point
@@ -22,11 +24,14 @@ from sluice_providers.port import Answer, Call
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.flight import Flight
 from sluice_worker.load import Load
+from sluice_worker.route import Router
 from sluice_worker.settle import SettleStep
 from sluice_worker.stream import Deltas
 
 READ_ON_S = 30.0
 """How long a provider is read on after its job was answered, for the usage it reports at the end."""
+LAST_TRY_S = 5.0
+"""What is left of a job's time, at least, for a retry that had to wait for its account's share of retries."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -54,6 +59,7 @@ class CallStep:
         answer_bytes: int,
         finished: Callable[[Flight], None],
         load: Load,
+        router: Router,
     ) -> None:
         self._transport = transport
         self._settle = settle
@@ -61,10 +67,16 @@ class CallStep:
         self._answer_bytes = answer_bytes
         self._finished = finished
         self._load = load
+        self._router = router
+        self._retries: dict[str, RetryBudget] = {}
         self.flights: set[Flight] = set()
 
     def start(self, flight: Flight, attempt: int) -> None:
         """Call the provider for an attempt that is durable."""
+        assert flight.route is not None
+        if attempt == flight.job.first_attempt + 1:
+            account = flight.route.target.account
+            self._retries.setdefault(account, RetryBudget()).called()
         flight.job = flight.job.begun(attempt)
         flight.started_at = _now()
         flight.deltas = 0
@@ -111,8 +123,7 @@ class CallStep:
             self._leave(flight)
         crash_point("after_call")
         try:
-            if answer is not None:
-                self._learn(flight, answer)
+            self._learn(flight, answer)
             if flight.answered:
                 self._settle.read(flight, _reading_report(flight, answer))
             elif answer is None:
@@ -123,10 +134,13 @@ class CallStep:
             _log.exception("call.defect", job_id=str(flight.id))
             self._give_up(flight, sent=answer is None or answer.sent)
 
-    def _learn(self, flight: Flight, answer: Answer) -> None:
+    def _learn(self, flight: Flight, answer: Answer | None) -> None:
         """What the answer says of load; where nothing can be learned from it, it is an answer all the same."""
         try:
-            self._load.learn(flight, answer)
+            if answer is None:
+                self._load.lost(flight)
+            else:
+                self._load.learn(flight, answer)
         except Exception:  # noqa: BLE001 - as above
             _log.exception("call.not_learned", job_id=str(flight.id))
 
@@ -183,6 +197,9 @@ class CallStep:
         if not answer.sent and what.money == "unknown":
             what = fate(FailureKind.NOT_SENT, status=None)
         report = _failed(flight, answer, what, now)
+        if self._falls_back(flight, answer, now):
+            self._settle.again(flight, report)
+            return
         step = next_step(
             what,
             attempt=flight.job.attempts_made,
@@ -194,9 +211,33 @@ class CallStep:
             retry_unknown=flight.job.retry_unknown and not flight.deltas,
         )
         if isinstance(step, Retry):
-            self._settle.retry(flight, report, run_at=step.run_at)
+            run_at = self._within_budget(flight, step.run_at, now)
+            self._settle.retry(flight, report, run_at=run_at)
         else:
             self._settle.end(flight, _STATES[step.state], report=report, problem=report.problem)
+
+    def _falls_back(self, flight: Flight, answer: Answer, now: float) -> bool:
+        """Whether another target is asked at once: never after the first delta has gone out."""
+        job, route = flight.job, flight.route
+        assert route is not None
+        assert answer.failure is not None
+        if flight.deltas or job.attempts_made >= job.max_attempts or now >= job.deadline:
+            return False
+        failure = failure_class(answer.failure, answer.status, retry_unknown=job.retry_unknown)
+        tried = flight.tried | {route.name}
+        if failure is None or not self._router.alternative(job, failure, tried, now):
+            return False
+        flight.tried, flight.fell_back = tried, failure
+        return True
+
+    def _within_budget(self, flight: Flight, run_at: float, now: float) -> float:
+        """When a retry may go: one that its account's share of retries has no place for waits long."""
+        assert flight.route is not None
+        budget = self._retries.setdefault(flight.route.target.account, RetryBudget())
+        if budget.allows(now):
+            return run_at
+        later = now + BACKOFF_CAP_S * (0.5 + random.random() / 2)
+        return min(max(run_at, later), max(run_at, flight.job.deadline - LAST_TRY_S))
 
 
 def _now() -> float:
@@ -221,6 +262,8 @@ def _report(flight: Flight, *, outcome: Outcome, money: str, now: float) -> Repo
         deltas=flight.deltas,
         pressure=flight.pressure,
         cool_until=flight.cool_until,
+        arm=flight.route.arm,
+        region=flight.route.region,
     )
 
 
@@ -256,6 +299,8 @@ def _answered(flight: Flight, answer: Answer, *, outcome: Outcome, now: float) -
         warnings=answer.warnings,
         pressure=flight.pressure,
         cool_until=flight.cool_until,
+        arm=flight.route.arm,
+        region=flight.route.region,
     )
 
 

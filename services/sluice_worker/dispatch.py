@@ -221,6 +221,10 @@ class Dispatcher:
         if self._answered(flight, begun=True):
             self.fill()
 
+    def resume(self, flight: Flight) -> None:
+        """A flight takes a slot again at once: another target is asked for what a first one failed."""
+        self._running[flight.job.facts.job_class] += 1
+
     def forget(self, flight: Flight) -> None:
         """A flight that was picked did not begin: it costs nothing. Once more does nothing."""
         if flight.charged:

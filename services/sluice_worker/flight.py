@@ -5,12 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+from sluice_core.config.routing import FailureClass
 from sluice_core.intake.model import Requester
 from sluice_core.jobs.model import Job
 from sluice_core.settlement.model import Report
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
-from sluice_worker.route import Route
+from sluice_worker.resolve import Route
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +28,7 @@ class Flight:
     `waits_for` is what it waits for, the code and a sentence, `retry_after_s` how long its requester should;
     until `not_before` (epoch seconds) it does not start. `arrival` is its place among those due at one moment.
     `pressure` and `cool_until` are what the answer said of its account's and target's load.
+    `tried` are the targets that have failed it here, `fell_back` how the last of them did.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
     """
 
@@ -48,6 +50,8 @@ class Flight:
     rule: str | None = None
     timer: asyncio.TimerHandle | None = None
     task: "asyncio.Task[None] | None" = None
+    tried: frozenset[str] = frozenset()
+    fell_back: FailureClass | None = None
     deltas: int = 0
     flush: Callable[[], None] | None = None
     charged: float = 0.0

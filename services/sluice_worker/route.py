@@ -1,61 +1,151 @@
-"""The step that chooses where a job goes: for now the first target of its model in this worker's pool."""
+"""The step that chooses where a job goes: a target of its model in this worker's pool, or not now."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+import random
+from dataclasses import dataclass, replace
+from typing import Final
 
-from sluice_core.config.model import Config, Prices, ProviderConfig, TargetRef, resolve_model
+from sluice_core.admission.expectations import Expectations
+from sluice_core.config.model import Config
+from sluice_core.config.routing import FailureClass
 from sluice_core.jobs.model import Job
-from sluice_core.pricing.book import PriceBook
 from sluice_core.pricing.bounds import Bound, bound
-from sluice_core.pricing.model import PriceEntry, PriceOverride
-from sluice_providers.port import Target
+from sluice_core.routing.health import health_of
+from sluice_core.routing.model import Ask, Candidate, Decision, Moment
+from sluice_core.routing.plan import Plan
+from sluice_core.routing.policy import decide
+from sluice_core.routing.repository import Key
+from sluice_providers.port import Answer
+from sluice_worker.asking import ask_of
+from sluice_worker.resolve import Resolver, Route
+from sluice_worker.targets import Targets
 
-REMEMBERED = 10_000
+REMEMBERED: Final = 10_000
 """Model names kept resolved; under `*` anybody may invent more."""
+LEAST_WAIT_S: Final = 0.1
+"""No job asks again sooner than that where nothing serves it now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """A target with its prices. `item_tokens`: the most that a remote item of a request counts for."""
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    """No target serves the job before `until` (epoch seconds); `everybody`: nor any other job of its model."""
 
-    target: Target
-    price: PriceEntry
-    item_tokens: Mapping[str, int | None] = field(default_factory=dict)
+    until: float
+    why: str
+    everybody: bool
 
-    def capped(self, tokens: int) -> "Route":
-        """The same with a limit on the answer that is sent where the job names none."""
-        return replace(self, target=replace(self.target, default_max_tokens=tokens))
+
+@dataclass(slots=True)
+class _Way:
+    """A model made ready to decide by; routes are made when they are first chosen. `single`: there is nothing to choose."""
+
+    plan: Plan
+    keys: tuple[Key, ...]
+    moment: Moment
+    routes: list[Route | None]
+    single: Candidate | None
 
 
 class Router:
-    """Resolves model names to targets once, and prices when they change."""
+    """Decides for each job anew, by what is known of the targets at the moment."""
 
-    def __init__(self, config: Config, prices: PriceBook, *, pool: str) -> None:
-        self._config = config
-        self._prices = prices
-        self._pool = pool
-        self._routes: dict[str, Route | None] = {}
+    def __init__(self, resolver: Resolver, targets: Targets, expectations: Expectations) -> None:
+        self._resolver = resolver
+        self._targets = targets
+        self._expectations = expectations
+        self._ways: dict[str, _Way | None] = {}
         self._pools: dict[str, str] = {}
+        self._residency = _residency(resolver.config)
 
     def change(self, config: Config) -> None:
         """Go by another configuration."""
-        self._config = config
-        self._routes.clear()
-        self._pools.clear()
+        self._resolver.config = config
+        self._residency = _residency(config)
+        self._forget()
 
-    def choose(self, job: Job, now: float) -> Route | None:
-        """The target for a job; None where its model has none any more. `now` in epoch seconds."""
-        name = job.facts.model or ""
-        route = self._routes.get(name)
-        if route is None or _outdated(route.price, now):
-            route = self._resolve(name, now)
-            if len(self._routes) > REMEMBERED:
-                self._routes.clear()
-            self._routes[name] = route
-        return route
+    def choose(
+        self,
+        job: Job,
+        now: float,
+        *,
+        tried: frozenset[str] = frozenset(),
+        fell_back: FailureClass | None = None,
+    ) -> Route | NotNow | None:
+        """The target for a job; None where its model has none any more. `now` in epoch seconds.
 
-    def bound(self, job: Job, route: Route) -> Bound:
+        `tried`: names of targets that have failed it, which come last; `fell_back`: how the last of them did.
+        """
+        way = self._way(job.facts.model or "", now)
+        if way is None:
+            return None
+        moment = way.moment
+        if moment.shut_until > now:
+            self._targets.look(way.keys, now)
+        resident = job.facts.tenant in self._residency
+        if way.single is not None and moment.shut_until <= now and not resident:
+            decision = Decision(chosen=way.single, why="only target")
+        else:
+            ask = self._ask(job, way, tried)
+            within = None if fell_back is None else way.plan.after(fell_back)
+            decision = decide(way.plan, moment, ask, now=now, draw=random.random(), within=within)
+        if decision.chosen is None:
+            # Where no target can ever take it, it ends; where all are shut, it waits for the first to open.
+            if decision.until is None:
+                return None
+            until = max(decision.until, now + LEAST_WAIT_S)
+            return NotNow(
+                until, decision.why, everybody=way.plan.alike and not resident and not tried
+            )
+        return self._route(job.facts.model or "", way, decision, now)
+
+    def alternative(
+        self, job: Job, failure: FailureClass, tried: frozenset[str], now: float
+    ) -> bool:
+        """Whether another target could take a job now whose call failed so, by its model's fallback."""
+        way = self._way(job.facts.model or "", now)
+        if way is None or way.single is not None:
+            return False
+        within = way.plan.after(failure)
+        if within is None and failure not in way.plan.falls_back:
+            return False
+        ask = self._ask(job, way, tried)
+        decision = decide(way.plan, way.moment, ask, now=now, draw=0.5, within=within, untried=True)
+        return decision.chosen is not None
+
+    def shut(self, route: Route, *, account: bool, until: float, why: str, now: float) -> bool:
+        """The ledger lets nothing through to a target, or to all of its account; whether jobs may have another way."""
+        way = self._way(route.target.model_requested, now)
+        if way is None or way.single is not None:
+            return False
+        keys = [key for key in way.keys if key == route.key or (account and key[0] == route.key[0])]
+        self._targets.shut(keys, until, why, now)
+        return True
+
+    def started(self, route: Route, now: float) -> None:
+        """A job is on its way to its target."""
+        self._targets.started(route.key, now)
+
+    def never_went(self, route: Route, now: float) -> None:
+        """A job that was on its way was not called."""
+        self._targets.never_went(route.key, now)
+
+    def ended(self, route: Route, answer: Answer, *, streams: bool, now: float) -> None:
+        """A call ended: what that says of its target."""
+        took_s = answer.provider_ms / 1000
+        health = health_of(answer.failure, answer.status)
+        failure = "" if answer.failure is None else answer.failure.value
+        reason = f"status {answer.status}" if failure == "status_error" else failure
+        self._targets.ended(route.key, health, took_s=took_s, reason=reason, now=now)
+        if answer.failure is None and answer.usage is not None:
+            first_s = answer.first_byte_ms / 1000 if streams and answer.first_byte_ms else None
+            self._targets.learn_times(
+                route.key,
+                first_s=first_s,
+                took_s=took_s,
+                output_tokens=answer.usage.output_tokens,
+            )
+
+    @staticmethod
+    def bound(job: Job, route: Route) -> Bound:
         """The most that a call on this route can use and cost."""
         return bound(
             job.body,
@@ -68,62 +158,59 @@ class Router:
         """The pool of workers that serves a model: that of its first target."""
         pool = self._pools.get(model)
         if pool is None:
-            targets = resolve_model(self._config, model)
-            pool = self._config.providers[targets[0].account].pool if targets else "default"
             if len(self._pools) > REMEMBERED:
                 self._pools.clear()
-            self._pools[model] = pool
+            pool = self._pools[model] = self._resolver.pool_of(model)
         return pool
 
-    def _resolve(self, name: str, now: float) -> Route | None:
-        providers = self._config.providers
-        targets = resolve_model(self._config, name)
-        first = next((t for t in targets if providers[t.account].pool == self._pool), None)
-        if first is None:
-            return None
-        account = providers[first.account]
-        model = self._config.models.get(name)
-        price = self._prices.resolve(
-            account.provider_name,
-            first.model,
-            at=datetime.fromtimestamp(now, UTC),
-            override=None if model is None else _override(model.prices),
+    def _ask(self, job: Job, way: _Way, tried: frozenset[str]) -> Ask:
+        return ask_of(
+            job,
+            self._expectations,
+            limited=way.plan.everything.limited,
+            residency=self._residency,
+            tried=tried,
         )
-        most = None if model is None else model.default_max_tokens
-        items = {} if model is None else model.item_tokens.model_dump()
-        return Route(target=_target(first, account, name, most), price=price, item_tokens=items)
+
+    def _way(self, name: str, now: float) -> _Way | None:
+        if name not in self._ways:
+            if len(self._ways) > REMEMBERED:
+                self._forget()
+            self._ways[name] = self._resolve(name, now)
+        return self._ways[name]
+
+    def _forget(self) -> None:
+        self._ways.clear()
+        self._pools.clear()
+        self._targets.forget_plans()
+
+    def _resolve(self, name: str, now: float) -> _Way | None:
+        plan = self._resolver.plan(name, now)
+        if plan is None:
+            return None
+        candidates = plan.everything.candidates
+        keys = tuple((candidate.account, candidate.model) for candidate in candidates)
+        rules = [self._resolver.rules(candidate.account) for candidate in candidates]
+        alone = len(candidates) == 1 and not plan.everything.limited and plan.off_peak is None
+        return _Way(
+            plan=plan,
+            keys=keys,
+            moment=self._targets.moment(keys, rules, now),
+            routes=[None] * len(candidates),
+            single=candidates[0] if alone else None,
+        )
+
+    def _route(self, name: str, way: _Way, decision: Decision, now: float) -> Route:
+        chosen = decision.chosen
+        assert chosen is not None
+        route = way.routes[chosen.place]
+        if route is None or route.outdated(now):
+            route = self._resolver.route(name, chosen, now)
+        if route.why != decision.why or route.arm != decision.arm:
+            route = replace(route, why=decision.why, arm=decision.arm)
+        way.routes[chosen.place] = route
+        return route
 
 
-def _outdated(price: PriceEntry, now: float) -> bool:
-    return price.valid_until is not None and price.valid_until.timestamp() <= now
-
-
-def _target(
-    ref: TargetRef, account: ProviderConfig, requested: str, default_max_tokens: int | None
-) -> Target:
-    secret = account.api_key
-    return Target(
-        account=ref.account,
-        kind=account.kind,
-        provider=account.provider_name,
-        base_url=account.base_url,
-        api_key="" if secret is None else secret.get_secret_value(),
-        model=ref.model,
-        model_requested=requested,
-        connect_timeout_s=account.timeouts.connect,
-        first_byte_timeout_s=account.timeouts.first_byte,
-        between_chunks_timeout_s=account.timeouts.between_chunks,
-        total_timeout_s=account.timeouts.total,
-        default_max_tokens=default_max_tokens,
-    )
-
-
-def _override(prices: Prices | None) -> PriceOverride | None:
-    if prices is None:
-        return None
-    return PriceOverride(
-        input=prices.input,
-        cached_input=prices.cached_input,
-        cache_write=prices.cache_write,
-        output=prices.output,
-    )
+def _residency(config: Config) -> dict[str, frozenset[str]]:
+    return {name: frozenset(t.residency) for name, t in config.tenants.items() if t.residency}

@@ -53,12 +53,14 @@ class SettleStep:
         origin: Origin,
         *,
         released: Callable[[Flight], None],
+        goes_on: Callable[[Flight], None],
     ) -> None:
         self._jobs = jobs
         self._outbox = outbox
         self._publisher = publisher
         self._origin = origin
         self._released = released
+        self._goes_on = goes_on
         self._prompt: Batcher[_Item] = Batcher(self._write, cap=CAP)
         self._patient: Batcher[_Item] = Batcher(self._write, cap=CAP, linger_s=LINGER_S)
 
@@ -105,6 +107,10 @@ class SettleStep:
         """End an attempt; the job waits for its next one."""
         self._add(flight, retrying(flight.job, report, run_at=run_at, usage_id=uuid7()))
 
+    def again(self, flight: Flight, report: Report) -> None:
+        """End an attempt; the job stays this worker's and goes on to another target once that is durable."""
+        self._add(flight, retrying(flight.job, report, run_at=None, usage_id=uuid7()))
+
     def read(self, flight: Flight, report: Report) -> None:
         """End the attempt of a job that was answered before, once that answer is durable."""
         if not flight.answer_durable:
@@ -125,10 +131,13 @@ class SettleStep:
         for item, verdict in zip(items, settled.verdicts, strict=True):
             if verdict is Settle.FENCED:
                 _log.warning("settle.fenced", job_id=str(item.flight.id))
-            self._let_go(item)
+            self._let_go(item, verdict)
 
-    def _let_go(self, item: _Item) -> None:
+    def _let_go(self, item: _Item, verdict: Settle) -> None:
         flight = item.flight
+        if item.settlement.state is State.OWNED and verdict is not Settle.FENCED:
+            self._goes_on(flight)
+            return
         if item.settlement.outcome is not Outcome.READ_ON:
             self._released(flight)
             return

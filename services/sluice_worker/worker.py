@@ -31,15 +31,17 @@ from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
 from sluice_core.rollout.repository import RolloutRepository
+from sluice_core.routing.repository import BreakerRepository
 from sluice_core.settlement.waiting import not_begun, wait_for
 from sluice_platform.lifecycle import TaskSet
 from sluice_providers.http import Transport
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
-from sluice_worker.accounts import first_account
+from sluice_worker.accounts import accounts_of
 from sluice_worker.admit import AdmitStep
 from sluice_worker.audit import SelfAudit
 from sluice_worker.begin import BeginStep, Ways
+from sluice_worker.breakers import Breakers
 from sluice_worker.call import CallStep
 from sluice_worker.claim import Claimer
 from sluice_worker.control import ControlStep
@@ -57,6 +59,7 @@ from sluice_worker.readiness import Readiness
 from sluice_worker.reading import Reader
 from sluice_worker.reasons import Reasons
 from sluice_worker.refresh import Refresh
+from sluice_worker.resolve import Resolver
 from sluice_worker.returns import ReturnStep
 from sluice_worker.rollout import Followers, Rollout
 from sluice_worker.route import Router
@@ -98,23 +101,28 @@ class Worker:
         self.denials = DenialLog(denials)
         self.jobs = JobRepository(database, incarnation)
         names, parked = NameRepository(database), ParkedRepository(database)
-        self._held = HeldNow(HoldRepository(database), first_account(config, pool))
+        self._held = HeldNow(HoldRepository(database), accounts_of(config, pool))
         self._readiness = Readiness(self._held, pool=pool, lease_s=config.worker.owned_lease)
         self.crowds = Crowds(parked, config)
         self._reasons = Reasons(parked)
-        router = Router(config, prices, pool=pool)
         remembered, expectations = Names(names), Expectations()
+        self._breakers = Breakers(BreakerRepository(database, incarnation))
+        resolver = Resolver(config, prices, pool=pool)
+        router = Router(resolver, self._breakers.targets, expectations)
         self._permits = Permits(intake.permissions, remembered.pseudonym)
         self._tenants = tuple(config.tenants)
         self._directory = Directory(AdmissionRepository(database), config, remembered.pseudonym)
-        self.settle = SettleStep(self.jobs, outbox, publisher, origin, released=self._released)
+        self.settle = SettleStep(
+            self.jobs, outbox, publisher, origin, released=self._released, goes_on=self._goes_on
+        )
         self.calls = CallStep(
             transport,
             self.settle,
             Deltas(publisher, origin),
             answer_bytes=config.limits.answer_bytes,
             finished=self._call_ended,
-            load=Load(expectations),
+            load=Load(expectations, router),
+            router=router,
         )
         self.begin = BeginStep(
             self.jobs,
@@ -213,6 +221,7 @@ class Worker:
             ("crowds", self.crowds.run()),
             ("reasons", self._reasons.run()),
             ("audit", self.audit.run()),
+            ("breakers", self._breakers.run()),
             ("denials", self.denials.run()),
             ("pace", keep_pace(self.dispatcher, self.publisher, self.settle, self._readiness)),
         ):
@@ -230,6 +239,7 @@ class Worker:
         await self._rollout.refresh(beat.config_version)
         await self._directory.refresh(beat.config_version)
         if await self._held.refresh(beat.config_version):
+            self._breakers.targets.hold(self._held.accounts, time.time())
             self.dispatcher.stop_held()
         for row in beat.cancels:
             flight = self.holdings.get(row)
@@ -329,6 +339,14 @@ class Worker:
     def _lost(self, flight: Flight) -> None:
         _log.warning("begin.fenced", job_id=str(flight.id))
         self._gone(flight)
+
+    def _goes_on(self, flight: Flight) -> None:
+        """A call failed whose job another target may take: at once, unless this worker starts nothing now."""
+        if self._readiness.stopping or not self._readiness.trusted():
+            self.dispatcher.add([flight])
+            return
+        self.dispatcher.resume(flight)
+        self.begin.add(flight)
 
     def _call_ended(self, flight: Flight) -> None:
         self.dispatcher.finished(flight)

@@ -30,7 +30,8 @@ STREAM_START = {"openai": 3, "anthropic": 5}
             FailureKind.CONTEXT_LENGTH,
             ErrorCode.CONTEXT_LENGTH_EXCEEDED,
         ),
-        ("status=401", FailureKind.STATUS_ERROR, ErrorCode.PROVIDER_AUTH),
+        ("status=401", FailureKind.KEY_REFUSED, ErrorCode.PROVIDER_AUTH),
+        ("status=402", FailureKind.OUT_OF_FUNDS, ErrorCode.PROVIDER_AUTH),
         ("status=403", FailureKind.STATUS_ERROR, ErrorCode.PROVIDER_AUTH),
         ("status=404", FailureKind.STATUS_ERROR, ErrorCode.PROVIDER_ERROR),
         ("status=429", FailureKind.STATUS_ERROR, ErrorCode.PROVIDER_RATE_LIMITED),
@@ -56,6 +57,15 @@ async def test_statuses(
 async def test_content_policy(openai_calls: Calls) -> None:
     answer = await openai_calls(behaviour="status=400,code=content_filter")
     assert (answer.failure, answer.code) == (FailureKind.CONTENT_POLICY, ErrorCode.CONTENT_FILTERED)
+
+
+async def test_an_account_without_funds_is_told_from_one_that_asks_too_much(
+    openai_calls: Calls,
+) -> None:
+    spent = await openai_calls(behaviour="status=429,code=insufficient_quota")
+    assert (spent.failure, spent.code) == (FailureKind.OUT_OF_FUNDS, ErrorCode.PROVIDER_AUTH)
+    busy = await openai_calls(behaviour="status=429,code=rate_limit_exceeded")
+    assert busy.failure is FailureKind.STATUS_ERROR
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@
 create type sluice.settlement_v2 as (
   job bigint, uuid uuid, day date,
   attempt smallint,                          -- the job's last attempt as the caller knows it
-  state smallint,                            -- to be: terminal, or 4 retry_wait; 0 = the job was answered before, only its attempt ends
+  state smallint,                            -- to be: terminal, 4 retry_wait, or 2: still the caller's, who asks another target;
+                                             -- 0 = the job was answered before, only its attempt ends
   run_at float8,                             -- epoch seconds, with 4
   death boolean,                             -- the owner died under it
   outcome smallint,                          -- of the attempt; null: none was open; 0: it stays open and is read on
@@ -66,9 +67,9 @@ begin
   end loop;
 
   update sluice.jobs j
-     set state = e.state, owner = null,
+     set state = e.state, owner = case when e.state = 2 then j.owner end,
          run_at = case when e.state = 4 then to_timestamp(e.run_at) end,
-         due_at = case when e.state = 4 then j.deadline else j.due_at end, -- max_wait_s ends with the first attempt
+         due_at = case when e.state in (2, 4) then j.deadline else j.due_at end, -- max_wait_s ends with the first attempt
          finished_at = case when e.state >= 10 then v_now end,
          deaths = j.deaths + e.death::int
     from unnest(p_settlements, verdicts)

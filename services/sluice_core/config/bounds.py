@@ -1,15 +1,13 @@
 """Limits and budgets that contradict each other, or that nobody can have meant."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from functools import cache
 from typing import Final
-from zoneinfo import available_timezones
 
 from sluice_core.config.document import Path, Problem
 from sluice_core.config.model import Config
 from sluice_core.config.scopes import BudgetConfig, RequestLimit, ScopeLimits, TokenLimit
 from sluice_core.config.sections import callers, limited
-from sluice_core.config.suggest import suggestion
+from sluice_core.config.zones import zone_problem
 
 _CALENDAR: Final = frozenset({"day", "week", "month"})
 _LARGEST_BURST: Final = 10
@@ -48,7 +46,7 @@ def _each(
             first = meant.index(meant[index])
             message = f"a limit per {limit.per} stands here already ({path[-1]}[{first}]): keep one of them"
             yield Problem(path=(*here, "per"), message=message)
-        yield from _zone((*here, "zone"), limit.zone)
+        yield from zone_problem((*here, "zone"), limit.zone)
         if limit.burst is None:
             continue
         if limit.per in _CALENDAR:
@@ -70,26 +68,11 @@ def _budgets(path: Path, budgets: Sequence[BudgetConfig]) -> Iterator[Problem]:
             first = periods.index(budget.per)
             message = f"a budget per {budget.per} stands here already (budgets[{first}]): keep one of them"
             yield Problem(path=(*here, "per"), message=message)
-        yield from _zone((*here, "zone"), budget.zone)
+        yield from zone_problem((*here, "zone"), budget.zone)
         ascending = sorted(set(budget.thresholds))
         if list(budget.thresholds) != ascending:
             message = f"must ascend, each once: write {ascending}"
             yield Problem(path=(*here, "thresholds"), message=message)
-
-
-def _zone(path: Path, zone: str) -> Iterator[Problem]:
-    if zone != "UTC" and zone not in _zones():
-        yield Problem(path=path, message=f'no time zone "{zone}"{_near(zone)}')
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def _near(zone: str) -> str:
-    near = suggestion(zone, _zones())
-    return near if "did you mean" in near else "; write a name such as Europe/Berlin, or UTC"
 
 
 def _one_request(config: Config) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
 
 from sluice_core.config.base import Price, Section
 from sluice_core.config.durations import Duration, Period, Size
+from sluice_core.config.routing import BreakerConfig, Label, Routing
 from sluice_core.config.scopes import LARGEST, DispatchConfig, Scoped, ScopeLimits, Weight
 from sluice_schemas.classes import JobClass
 
@@ -51,19 +52,13 @@ class ProviderConfig(Section):
     provider: str | None = Field(default=None, min_length=1)
     pool: Slug = "default"
     timeouts: Timeouts = Timeouts()
+    breaker: BreakerConfig = BreakerConfig()
     limits: ScopeLimits = ScopeLimits()
 
     @property
     def provider_name(self) -> str:
         """The OpenTelemetry name of the provider."""
         return self.provider or self.kind
-
-
-class TargetConfig(Section):
-    """One place a model's calls go: an account, and the model's name there (default: the same)."""
-
-    account: str
-    model: str | None = Field(default=None, min_length=1, max_length=256)
 
 
 class Prices(Section):
@@ -88,10 +83,9 @@ class ItemTokens(Section):
     file: int | None = Field(default=None, ge=0, le=LARGEST)
 
 
-class ModelConfig(Section):
-    """A name callers ask for, with the targets it is served by, in order."""
+class ModelConfig(Routing):
+    """A name callers ask for, with the targets it is served by and how one of them is chosen."""
 
-    targets: tuple[TargetConfig, ...] = Field(min_length=1)
     default_max_tokens: int | None = Field(default=None, ge=1, le=LARGEST)
     prices: Prices | None = None
     item_tokens: ItemTokens = ItemTokens()
@@ -142,7 +136,8 @@ class TenantConfig(Scoped):
     """A tenant: what may be named under it, and the topics its replies may go to.
 
     `reply_topics` are allowed besides the tenant's own `…replies.{tenant}.v1`. `weight` is its share of the
-    slots of a class among the tenants that wait. `max_parked` bounds its waiting jobs of one class.
+    slots of a class among the tenants that wait. `max_parked` bounds its waiting jobs of one class. `residency`: its jobs
+    go only to targets that have one of these as their region or among their tags.
     """
 
     teams: Teams = {}
@@ -150,6 +145,7 @@ class TenantConfig(Scoped):
     users: Annotated[dict[str, UserConfig], BeforeValidator(_as_mapping)] = {}
     keys: Annotated[dict[str, KeyConfig], BeforeValidator(_as_mapping)] = {}
     reply_topics: tuple[TopicName, ...] = ()
+    residency: tuple[Label, ...] = ()
     weight: Weight = 1.0
     max_parked: int = Field(default=5_000_000, ge=1, le=LARGEST)
 

@@ -8,6 +8,7 @@ from sluice_core.config.durations import duration_text
 from sluice_core.config.lockouts import check_policies
 from sluice_core.config.model import Config, IntakeTopic, TenantConfig
 from sluice_core.config.suggest import suggestion
+from sluice_core.config.ways import check_ways
 from sluice_schemas.base import UNALLOCATED
 from sluice_schemas.topics import Topics
 
@@ -21,6 +22,7 @@ def check_references(config: Config, lost: Set[str] = frozenset()) -> list[Probl
     found: list[Problem] = []
     if not lost & {"providers", "models"}:
         found += _models(config)
+        found += check_ways(config) if "tenants" not in lost else ()
     if "providers" not in lost:
         found += _providers(config)
     if not lost & {"kafka", "tenants"}:

@@ -51,13 +51,13 @@ class Holds:
     def __bool__(self) -> bool:
         return any((self.tenants, self.classes, self.models, self.accounts, self.runs))
 
-    def lane(self, job_class: JobClass, tenant: str, model: str, account: str | None) -> bool:
-        """Whether a whole lane is held; `account` is the one that its model would go to."""
+    def lane(self, job_class: JobClass, tenant: str, model: str, accounts: frozenset[str]) -> bool:
+        """Whether a whole lane is held; `accounts` are those that its model's jobs may go to."""
         return (
             tenant in self.tenants
             or job_class in self.classes
             or model in self.models
-            or account in self.accounts
+            or (bool(accounts) and accounts <= self.accounts)
         )
 
     def run(self, facts: Facts) -> bool:

@@ -15,12 +15,14 @@ _log = structlog.stdlib.get_logger(__name__)
 class HeldNow:
     """Answers whether a lane or a job is held; read again when the version that heartbeats bring has moved.
 
-    `account_of` names the account that a model's jobs would go to.
+    `accounts_of` names the accounts that a model's jobs may go to.
     """
 
-    def __init__(self, repository: HoldRepository, account_of: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, repository: HoldRepository, accounts_of: Callable[[str], frozenset[str]]
+    ) -> None:
         self._repository = repository
-        self._account_of = account_of
+        self._accounts_of = accounts_of
         self._holds = Holds()
         self._version = -1
 
@@ -28,6 +30,11 @@ class HeldNow:
     def known(self) -> bool:
         """Whether the holds were read at all."""
         return self._version >= 0
+
+    @property
+    def accounts(self) -> frozenset[str]:
+        """The accounts that are held."""
+        return self._holds.accounts
 
     async def refresh(self, version: int) -> bool:
         """Read the holds if `version` is not the one read last; whether they are others now."""
@@ -46,8 +53,8 @@ class HeldNow:
         holds = self._holds
         if not holds:
             return False
-        account = self._account_of(model) if holds.accounts else None
-        return holds.lane(job_class, tenant, model, account)
+        accounts = self._accounts_of(model) if holds.accounts else frozenset()
+        return holds.lane(job_class, tenant, model, accounts)
 
     def run(self, facts: Facts) -> bool:
         """Whether a job's run is held."""

@@ -29,6 +29,8 @@ class FailureKind(StrEnum):
     STATUS_ERROR = "status_error"
     CONTEXT_LENGTH = "context_length"
     CONTENT_POLICY = "content_policy"
+    KEY_REFUSED = "key_refused"
+    OUT_OF_FUNDS = "out_of_funds"
     CUT_AFTER_STATUS = "cut_after_status"
     MALFORMED = "malformed"
     EMPTY = "empty"
@@ -130,6 +132,22 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "none",
         "the provider's policy refused the request",
     ),
+    FailureKind.KEY_REFUSED: _row(
+        "yes",
+        ErrorCode.PROVIDER_AUTH,
+        "failed",
+        "none",
+        "the account's fault, not the job's: it waits until the account's key is in order",
+        retried=True,
+    ),
+    FailureKind.OUT_OF_FUNDS: _row(
+        "yes",
+        ErrorCode.PROVIDER_AUTH,
+        "failed",
+        "none",
+        "the account's fault, not the job's: it waits until the account has credit",
+        retried=True,
+    ),
     FailureKind.CUT_AFTER_STATUS: _row(
         "yes", ErrorCode.PROVIDER_INVALID_RESPONSE, "failed", "estimated", _CUT_NOTE
     ),
@@ -209,8 +227,6 @@ def _refused(code: ErrorCode, retried: bool, note: str) -> Fate:
 _MAY_CLEAR: Final = "answered without being billed; the state may pass"
 
 STATUS_FATES: Final[dict[int, Fate]] = {
-    401: _refused(ErrorCode.PROVIDER_AUTH, False, "the account's credentials are refused"),
-    402: _refused(ErrorCode.PROVIDER_AUTH, False, "the account has no credit"),
     403: _refused(ErrorCode.PROVIDER_AUTH, False, "the account may not do this"),
     408: _refused(ErrorCode.PROVIDER_TIMEOUT, True, _MAY_CLEAR),
     409: _refused(ErrorCode.PROVIDER_ERROR, True, _MAY_CLEAR),

@@ -17,7 +17,8 @@ from sluice_schemas.classes import JobClass
 class State(IntEnum):
     """Where a job is; the numbers are those of `sluice.jobs.state`.
 
-    parked → owned → calling → a terminal state; calling → retry_wait → owned. Terminal is 10 and above.
+    parked → owned → calling → a terminal state; calling → retry_wait → owned; calling → owned, where another
+    target is asked at once. Terminal is 10 and above.
     """
 
     PARKED = 1

@@ -7,7 +7,8 @@
        └── by its reader, a slot being free ───────────┘ │ begin            │ settle: try again
                                                          ▼                  │
                           cancelled, expired, ◀─ settle calling ────────────┘
-                          rejected, failed                │ settle, or reap in its dead owner's name
+                          rejected, failed           │    │ settle, or reap in its dead owner's name
+                                     owned ◀─ settle ┘    │ (another target is asked at once)
                                                           ▼
                      succeeded  failed  rejected  expired  cancelled  unknown
 

@@ -107,8 +107,8 @@ class Begun:
 class Settlement:
     """One job's next state after an attempt, or without one (`outcome` None).
 
-    `state` is terminal, RETRY_WAIT with `run_at` (epoch seconds), or None: the job was answered
-    before and only its attempt ends now. `result` and `ce_id` belong to a terminal state; `held_nano`
+    `state` is terminal, RETRY_WAIT with `run_at` (epoch seconds), OWNED (its owner asks another target at once), or
+    None: the job was answered before and only its attempt ends now. `result` and `ce_id` belong to a terminal state; `held_nano`
     is the money of an unknown outcome, `input_nano` the input's part of it. `pressure` and `cool_until` (epoch
     seconds) are what the answer says of its account's and target's load.
     """

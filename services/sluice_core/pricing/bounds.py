@@ -46,7 +46,7 @@ def bound(
     Every byte counts as a token, so only what lies elsewhere has to be added: remote images and files, at
     `item_tokens` each.
     """
-    asked, choices = _asked_output(body)
+    asked, choices = asked_output(body)
     most = asked or default_max_tokens or DEFAULT_MAX_OUTPUT
     extra, endless = _elsewhere(body, item_tokens)
     size = len(body) + extra
@@ -60,7 +60,7 @@ def bound(
     )
 
 
-def _asked_output(body: bytes) -> tuple[int | None, int]:
+def asked_output(body: bytes) -> tuple[int | None, int]:
     """The number of output tokens a request asks for, and of choices."""
     most, choices = None, 1
     if b'"max_' in body or b'"n":' in body:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from sluice_core.pricing.model import Band, Charge, Meter, PriceEntry, Rate
+from sluice_core.pricing.model import Band, Charge, Meter, MeterName, PriceEntry, Rate
 from sluice_core.usage.model import Usage
 from sluice_schemas.money import format_usd
 
@@ -70,6 +70,12 @@ def worst_case(entry: PriceEntry, *, body_bytes: int, max_output_tokens: int, n:
     total = dearest_in + dearest_out + per_request
     # A charge rounds each meter on its own, each by half a nano-dollar at most.
     return total + len(entry.rates) if total else 0
+
+
+def unit_nano(entry: PriceEntry, meter: MeterName) -> float:
+    """What one unit of a meter costs in its lowest band, in nano-dollars; 0 where it has no rate. To rank by, not to book."""
+    rate = next((rate for rate in entry.rates if rate.meter == meter), None)
+    return 0.0 if rate is None else rate.bands[0].scaled / rate.bands[0].divisor
 
 
 def meter_document(meter: Meter) -> dict[str, object]:

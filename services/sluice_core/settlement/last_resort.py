@@ -69,6 +69,8 @@ def _usage(row: UsageRow) -> UsageRow:
         model_requested=_text(row.model_requested),
         provider_model=_text(row.provider_model),
         provider_request_id=None,
+        arm=_name(row.arm),
+        region=_name(row.region),
         usage=Usage(
             input_tokens=_within(used.input_tokens, MOST_TOKENS),
             cache_read_tokens=_within(used.cache_read_tokens, MOST_TOKENS),

@@ -39,7 +39,7 @@ class Report:
     `body` is the response in OpenAI form (or the provider's error in that form), None where there is none.
     `money` says what may have been billed: `unknown` holds `worst_nano` until somebody says. `pressure` and
     `cool_until` (epoch seconds) are what the answer says of its account's and target's load. `asked` is False where
-    no provider was called, so that the result counts no attempt.
+    no provider was called, so that the result counts no attempt. `arm` of a split, `region` of the target.
     """
 
     account: str
@@ -64,3 +64,5 @@ class Report:
     pressure: float | None = None
     cool_until: float | None = None
     asked: bool = True
+    arm: str | None = None
+    region: str | None = None

@@ -73,16 +73,24 @@ def ending(
 
 
 def retrying(
-    job: Job, report: Report, *, run_at: float, usage_id: UUID | None = None, death: bool = False
+    job: Job,
+    report: Report,
+    *,
+    run_at: float | None,
+    usage_id: UUID | None = None,
+    death: bool = False,
 ) -> Settlement:
-    """The attempt ends and the job waits until `run_at` (epoch seconds) for its next one."""
+    """The attempt ends and the job waits until `run_at` (epoch seconds) for its next one.
+
+    `run_at` None: it stays its owner's, who asks another target at once.
+    """
     held = report.money == "unknown"
     return Settlement(
         row=job.row,
         id=job.id,
         day=job.day,
         attempt=job.attempt,
-        state=State.RETRY_WAIT,
+        state=State.OWNED if run_at is None else State.RETRY_WAIT,
         outcome=report.outcome,
         run_at=run_at,
         death=death,
@@ -230,6 +238,8 @@ def _usage_row(job: Job, report: Report, usage_id: UUID | None) -> UsageRow | No
         provider_model=report.provider_model,
         provider_request_id=report.request_id,
         operation=facts.operation,
+        arm=report.arm,
+        region=report.region,
         class_name=facts.job_class.label,
         usage=NOTHING if unknown else report.usage,
         usage_source="estimated" if unknown else report.usage_source,

@@ -48,6 +48,8 @@ class UsageRow:
     outcome: str
     provider_ms: int
     cache: str = "miss"
+    arm: str | None = None
+    region: str | None = None
 
     def to_row(self, job: int) -> tuple[object, ...]:
         """The fields of `sluice.usage_v1`, in order; `job` is the inner key of the settlement it belongs to."""
@@ -68,14 +70,14 @@ class UsageRow:
             self.key_id,
             self.provider,
             self.account,
-            None,
+            self.region,
             self.model_requested,
             self.provider_model,
             self.provider_request_id,
             self.operation,
             self.class_name,
             None,
-            None,
+            self.arm,
             None,
             used.input_tokens,
             used.cache_read_tokens,
@@ -117,14 +119,14 @@ class UsageRow:
                 "key_id": self.key_id,
                 "provider": self.provider,
                 "account": self.account,
-                "region": None,
+                "region": self.region,
                 "model_requested": self.model_requested,
                 "provider_model": self.provider_model,
                 "provider_request_id": self.provider_request_id,
                 "operation": self.operation,
                 "class": self.class_name,
                 "service_tier": None,
-                "arm": None,
+                "arm": self.arm,
                 "prompt_version": None,
                 "input_tokens": used.input_tokens,
                 "cache_read_tokens": used.cache_read_tokens,

@@ -8,7 +8,17 @@ from uuid import UUID, uuid4
 from tests.integration.keeper.keeper_world import Paper, ToldWatch, expiry, reaper
 from tests.integration.ledger.comparison import compare
 from tests.integration.ledger.model import Execution, Model
-from tests.integration.ledger.world import HEAD, World, again, ended, held, intent, reading, report
+from tests.integration.ledger.world import (
+    HEAD,
+    World,
+    again,
+    elsewhere,
+    ended,
+    held,
+    intent,
+    reading,
+    report,
+)
 
 from sluice_core.jobs.model import Job, Outcome, State
 from sluice_core.jobs.policy import Admission, Begin, Duplicate, Settle, begin, duplicate, settles
@@ -243,13 +253,14 @@ class Machine:
             return
         worker, job = picked
         kind = self.dice.choice(
-            ("success", "success", "failed", "retry", "unknown", "read_on", "no_call")
+            ("success", "success", "failed", "retry", "elsewhere", "unknown", "read_on", "no_call")
         )
         unknown = report(Outcome.UNKNOWN, money="unknown")
         settlement = {
             "success": lambda: ended(job, State.SUCCEEDED, report(Outcome.SUCCEEDED)),
             "failed": lambda: ended(job, State.FAILED, report(Outcome.FAILED, money="none")),
             "retry": lambda: again(job, report(Outcome.FAILED, money="none")),
+            "elsewhere": lambda: elsewhere(job, report(Outcome.FAILED, money="none")),
             "unknown": lambda: ended(job, State.UNKNOWN, unknown),
             "read_on": lambda: ended(job, State.CANCELLED, unknown, read_on=True),
             "no_call": lambda: ended(job, State.EXPIRED, None),
@@ -325,6 +336,8 @@ class Machine:
                 )
         if settlement.state is State.RETRY_WAIT:
             execution.wait(due=True)
+        elif settlement.state is State.OWNED:
+            execution.go_on()
         elif settlement.state is not None:
             execution.end(settlement.state)
 

@@ -43,6 +43,12 @@ class Execution:
         self.state, self.owner = state, None
         self.answered.update(self.waiters)
 
+    def go_on(self) -> None:
+        """The attempt ended, the job is still its owner's."""
+        self.state = State.OWNED
+        if self.due == "wait":
+            self.due = "later"
+
     def wait(self, *, due: bool) -> None:
         self.state, self.owner, self.retry_due = State.RETRY_WAIT, None, due
         if self.due == "wait":

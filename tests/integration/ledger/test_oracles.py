@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.integration.ledger.world import World, again, ended, intent, report, world
+from tests.integration.ledger.world import World, again, elsewhere, ended, intent, report, world
 
 from sluice_core.jobs.model import Job, Outcome, State
 from sluice_core.jobs.policy import Begin, Settle, begin, duplicate, settles
@@ -101,7 +101,7 @@ async def test_begin(ledger: World, rows: list[dict]) -> None:
         assert made == row["attempt"] + begun
 
 
-OUTCOMES = st.sampled_from(["success", "retry", "unknown", "no_call"])
+OUTCOMES = st.sampled_from(["success", "retry", "elsewhere", "unknown", "no_call"])
 
 
 @SLOW
@@ -116,6 +116,7 @@ async def test_settle(ledger: World, given_rows: list[tuple[dict, str, int]]) ->
             {
                 "success": lambda k=known: ended(k, State.SUCCEEDED, report(Outcome.SUCCEEDED)),
                 "retry": lambda k=known: again(k, report(Outcome.FAILED, money="none")),
+                "elsewhere": lambda k=known: elsewhere(k, report(Outcome.FAILED, money="none")),
                 "unknown": lambda k=known: ended(
                     k, State.UNKNOWN, report(Outcome.UNKNOWN, money="unknown")
                 ),

@@ -87,6 +87,10 @@ def again(job: Job, given: Report, *, run_at: float | None = None) -> Settlement
     return retrying(job, given, run_at=run_at or time.time(), usage_id=uuid7())
 
 
+def elsewhere(job: Job, given: Report) -> Settlement:
+    return retrying(job, given, run_at=None, usage_id=uuid7())
+
+
 def reading(job: Job, given: Report) -> Settlement:
     return reading_ended(job, given, usage_id=uuid7())
 

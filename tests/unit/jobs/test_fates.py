@@ -28,6 +28,8 @@ ROWS = [
     ("reset_no_status", "yes", "outcome_unknown", "unknown", False, "unknown"),
     ("context_length", "yes", "context_length_exceeded", "failed", False, "none"),
     ("content_policy", "yes", "content_filtered", "failed", False, "none"),
+    ("key_refused", "yes", "provider_auth", "failed", True, "none"),
+    ("out_of_funds", "yes", "provider_auth", "failed", True, "none"),
     ("cut_after_status", "yes", "provider_invalid_response", "failed", False, "estimated"),
     ("malformed", "yes", "provider_invalid_response", "failed", False, "estimated"),
     ("empty", "yes", "provider_invalid_response", "failed", False, "estimated"),
@@ -45,8 +47,6 @@ ROWS = [
 STATUSES = [
     (301, "provider_error", False),
     (400, "provider_error", False),
-    (401, "provider_auth", False),
-    (402, "provider_auth", False),
     (403, "provider_auth", False),
     (404, "provider_error", False),
     (408, "provider_timeout", True),

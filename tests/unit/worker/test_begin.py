@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.unit.worker.worker_world import MemoryLedger, flight, running
+from tests.unit.worker.worker_world import MemoryLedger, flight, router_of, running
 from tests.waiting import eventually
 
 from sluice_core.admission.directory import Place
@@ -25,7 +25,6 @@ from sluice_schemas.errors import ErrorCode
 from sluice_worker.begin import BeginStep, Ways
 from sluice_worker.flight import Flight
 from sluice_worker.permits import Permits
-from sluice_worker.route import Router
 
 CONFIG = parse_config(
     """
@@ -84,7 +83,7 @@ class Stage:
     def __post_init__(self) -> None:
         self.step = BeginStep(
             self.ledger,  # type: ignore[arg-type]
-            Router(CONFIG, PRICES, pool="default"),
+            router_of(CONFIG, PRICES),
             key_of=lambda _name: self.key,
             permits=PERMITS,
             ledgers=self.ledgers,

@@ -29,6 +29,13 @@ class Paper:
         self.problems.append(problem)
 
 
+class Mute:
+    """Learns nothing."""
+
+    def lost(self, _flight: object) -> None:
+        """Nothing to give back."""
+
+
 async def test_a_call_that_is_over_is_not_settled_a_second_time() -> None:
     paper = Paper()
     step = CallStep(
@@ -37,7 +44,8 @@ async def test_a_call_that_is_over_is_not_settled_a_second_time() -> None:
         cast("Any", None),
         answer_bytes=1,
         finished=print,
-        load=cast("Any", None),
+        load=cast("Any", Mute()),
+        router=cast("Any", None),
     )
     over = flight()
     over.task = asyncio.create_task(asyncio.sleep(0))
@@ -62,7 +70,8 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
         cast("Any", Deaf()),
         answer_bytes=1,
         finished=lambda _flight: None,
-        load=cast("Any", None),
+        load=cast("Any", Mute()),
+        router=cast("Any", None),
     )
     target = Target(
         account="mock",
@@ -74,7 +83,7 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
         model_requested="fast",
     )
     made = flight()
-    made.route = cast("Any", SimpleNamespace(target=target))
+    made.route = cast("Any", SimpleNamespace(target=target, arm=None, region=None))
     step.start(made, 1)
     assert made.task is not None
     await made.task
@@ -105,6 +114,7 @@ async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
         answer_bytes=1,
         finished=lambda _flight: None,
         load=cast("Any", Forgetful()),
+        router=cast("Any", None),
     )
     target = Target(
         account="claude",

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.worker.worker_world import job
+from tests.unit.worker.worker_world import job, router_of, way_of
 
 from sluice_core.config.load import parse_config
 from sluice_core.pricing.book import PriceBook
@@ -36,32 +36,28 @@ PRICES = PriceBook()
 
 @pytest.fixture
 def router() -> Router:
-    return Router(CONFIG, PRICES, pool="gpu")
+    return router_of(CONFIG, PRICES, pool="gpu")
 
 
 def bound(router: Router, model: str = "fast", **body: object) -> float:
     """The output tokens that a request's worst case covers."""
     asked = job(model=model, body=orjson.dumps({"model": model, "messages": [], **body}))
-    route = router.choose(asked, NOW)
-    assert route is not None
+    route = way_of(router, asked, NOW)
     most = router.bound(asked, route)
     return (most.worst_nano - most.input_nano) / NANO_A_TOKEN
 
 
 def test_the_first_target_with_the_name_asked_for(router: Router) -> None:
-    route = router.choose(job(model="fast"), NOW)
-    assert route is not None
+    route = way_of(router, job(model="fast"), NOW)
     target = route.target
     assert (target.account, target.model, target.model_requested) == ("mock", "gpt-4o-mini", "fast")
     assert (target.api_key, target.default_max_tokens) == ("secret", 100)
     assert "secret" not in repr(target)
     assert router.choose(job(model="fast"), NOW) is route
-    named = router.choose(job(model="mock/gpt-4.1"), NOW)
-    assert named is not None
+    named = way_of(router, job(model="mock/gpt-4.1"), NOW)
     assert (named.target.account, named.target.model) == ("mock", "gpt-4.1")
     assert router.choose(job(model="whatever"), NOW) is None, "its account is another pool's"
-    anything = Router(CONFIG, PRICES, pool="default").choose(job(model="whatever"), NOW)
-    assert anything is not None
+    anything = way_of(router_of(CONFIG, PRICES), job(model="whatever"), NOW)
     assert (anything.target.account, anything.target.model) == ("other", "whatever")
     assert router.choose(job(model=""), NOW) is None
 
@@ -101,11 +97,10 @@ def test_a_limit_in_the_text_of_a_message_is_no_limit(router: Router) -> None:
 def test_no_usage_within_the_bounds_costs_more(
     text: str, most: int, choices: int, share: float
 ) -> None:
-    router = Router(CONFIG, PRICES, pool="gpu")
+    router = router_of(CONFIG, PRICES, pool="gpu")
     body = {"model": "mock/gpt-4o", "messages": [{"role": "user", "content": text}]}
     asked = job(model="mock/gpt-4o", body=orjson.dumps({**body, "max_tokens": most, "n": choices}))
-    route = router.choose(asked, NOW)
-    assert route is not None
+    route = way_of(router, asked, NOW)
     assert route.price.priced
     most_of_it = router.bound(asked, route)
     worst, of_input = most_of_it.worst_nano, most_of_it.input_nano

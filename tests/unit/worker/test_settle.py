@@ -62,6 +62,7 @@ class Desk:
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     paper: Paper = field(default_factory=Paper)
     released: list[Flight] = field(default_factory=list)
+    gone_on: list[Flight] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.step = SettleStep(
@@ -70,6 +71,7 @@ class Desk:
             self.paper,  # type: ignore[arg-type]
             ORIGIN,
             released=self.released.append,
+            goes_on=self.gone_on.append,
         )
 
     def calling(self, count: int = 1, **given: Any) -> list[Flight]:

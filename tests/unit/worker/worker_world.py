@@ -9,15 +9,21 @@ from datetime import date
 from typing import Any
 from uuid import uuid4
 
+from sluice_core.admission.expectations import Expectations
+from sluice_core.config.model import Config
 from sluice_core.intake.model import Requester
 from sluice_core.jobs.model import Facts, Job, Lane, State
 from sluice_core.jobs.policy import Begin, Settle
 from sluice_core.jobs.writes import Begun, Intent, Settled, Settlement
+from sluice_core.pricing.book import PriceBook
 from sluice_core.publishing.model import Due, Message, Origin
 from sluice_core.publishing.repository import RESULT, USAGE
 from sluice_schemas.classes import JobClass
 from sluice_schemas.topics import Topics
 from sluice_worker.flight import Flight
+from sluice_worker.resolve import Resolver, Route
+from sluice_worker.route import Router
+from sluice_worker.targets import Targets
 
 ORIGIN = Origin(cell="main", topics=Topics(), record_bytes=64 * 1024)
 DAY = date(2026, 11, 23)
@@ -42,6 +48,18 @@ def requester(**given: Any) -> Requester:
         "record_id": record,
     }
     return Requester(**plain | given)
+
+
+def router_of(config: Config, prices: PriceBook, *, pool: str = "default") -> Router:
+    """A router that knows nothing of its targets yet."""
+    return Router(Resolver(config, prices, pool=pool), Targets(lambda: None), Expectations())
+
+
+def way_of(router: Router, asked: Job, now: float | None = None) -> Route:
+    """Where a job goes at once."""
+    route = router.choose(asked, time.time() if now is None else now)
+    assert isinstance(route, Route)
+    return route
 
 
 def job(

@@ -1,0 +1,58 @@
+-- Targets that are left alone, as all workers see it; a row lives while it is open. An empty model: the whole account.
+create table sluice.breakers (
+  account     text not null,
+  model       text not null,
+  level       int not null,                  -- the openings in a row
+  reason      text not null,
+  opened_at   timestamptz not null default clock_timestamp(),
+  open_until  timestamptz not null,
+  prober      bigint,                        -- the worker that finds out whether it works again
+  probe_until timestamptz,                   -- and how long nobody else does
+  primary key (account, model)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+grant select, insert, update, delete on sluice.breakers to sluice_service;
+
+create type sluice.opening_v1 as (account text, model text, level int, open_s float8, reason text, fault boolean);
+create type sluice.target_v1 as (account text, model text);
+
+-- One worker's news and everybody's, in one statement: what it opened, what its probes closed, what it gives up probing, and
+-- what it would send a call to if it may. Returns all that is open: `left_s` seconds, and whether this worker is to probe now.
+-- Locks the rows in the order of their keys. A fault is the account's own (no funds, refused credentials): somebody is told.
+create function sluice.share_breakers_v1(
+  p_worker bigint, p_opened sluice.opening_v1[], p_closed sluice.target_v1[], p_given_up sluice.target_v1[],
+  p_wanted sluice.target_v1[], p_probe_s float8)
+returns table (account text, model text, level int, reason text, left_s float8, mine boolean) language plpgsql volatile as $$
+#variable_conflict use_column
+declare v_now timestamptz := clock_timestamp();
+begin
+  if cardinality(p_opened) + cardinality(p_closed) + cardinality(p_given_up) + cardinality(p_wanted) > 0 then
+    perform from sluice.breakers b where (b.account, b.model) in (
+        select o.account, o.model from unnest(p_opened) o union select c.account, c.model from unnest(p_closed) c
+        union select g.account, g.model from unnest(p_given_up) g union select w.account, w.model from unnest(p_wanted) w)
+      order by b.account, b.model for update;
+    insert into sluice.breakers as b (account, model, level, reason, open_until)
+    select o.account, o.model, o.level, o.reason, v_now + o.open_s * interval '1 second' from unnest(p_opened) o order by o.account, o.model
+    on conflict (account, model) do update
+      -- Two that find out at the same time are one opening.
+      set level = case when b.open_until > v_now and b.prober is null then b.level else excluded.level end,
+          open_until = greatest(b.open_until, excluded.open_until), reason = excluded.reason, prober = null, probe_until = null;
+    insert into sluice.alerts (kind, subject, detail)
+    select 'account_refused', 'account:' || o.account, jsonb_build_object('reason', o.reason, 'model', nullif(o.model, ''))
+      from unnest(p_opened) o
+     where o.fault and not exists (select from sluice.alerts a where a.kind = 'account_refused' and a.subject = 'account:' || o.account and a.resolved_at is null)
+     group by o.account, o.reason, o.model;
+    delete from sluice.breakers b using unnest(p_closed) c
+     where b.account = c.account and b.model = c.model and b.prober = p_worker;
+    update sluice.alerts a set resolved_at = v_now from unnest(p_closed) c
+     where a.kind = 'account_refused' and a.subject = 'account:' || c.account and a.resolved_at is null
+       and not exists (select from sluice.breakers b where b.account = c.account and b.model = '');
+    update sluice.breakers b set prober = null, probe_until = null from unnest(p_given_up) g
+     where b.account = g.account and b.model = g.model and b.prober = p_worker;
+    update sluice.breakers b set prober = p_worker, probe_until = v_now + p_probe_s * interval '1 second' from unnest(p_wanted) w
+     where b.account = w.account and b.model = w.model and b.open_until <= v_now
+       and (b.prober is null or b.prober = p_worker or b.probe_until <= v_now);
+  end if;
+  return query select b.account, b.model, b.level, b.reason, extract(epoch from b.open_until - clock_timestamp())::float8,
+                      b.prober is not null and b.prober = p_worker and b.probe_until > clock_timestamp()
+                 from sluice.breakers b;
+end $$;

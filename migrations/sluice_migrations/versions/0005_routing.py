@@ -1,0 +1,20 @@
+"""Routing: targets that are left alone, shared between workers."""
+
+from alembic import op
+
+from sluice_migrations.sql import run
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run(op.get_bind(), "0005_routing")
+
+
+def downgrade() -> None:
+    op.execute("drop function sluice.share_breakers_v1")
+    op.execute("drop type sluice.opening_v1, sluice.target_v1")
+    op.execute("drop table sluice.breakers")

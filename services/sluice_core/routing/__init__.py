@@ -1,0 +1,1 @@
+"""Where a job goes: candidates, conditions, strategies, breakers."""

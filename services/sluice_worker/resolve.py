@@ -1,0 +1,142 @@
+"""What a model's name stands for in this worker's pool: a plan to decide by, targets to call, and their prices."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from sluice_core.config.model import Config, Prices, ProviderConfig, TargetRef, resolve_model
+from sluice_core.config.routing import BreakerConfig
+from sluice_core.pricing.book import PriceBook
+from sluice_core.pricing.model import PriceEntry, PriceOverride
+from sluice_core.pricing.policy import unit_nano
+from sluice_core.routing.breaker import BreakerRules
+from sluice_core.routing.model import Candidate
+from sluice_core.routing.plan import Plan, plan_of
+from sluice_core.routing.repository import Key
+from sluice_providers.port import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A target with its prices, and why it was chosen. `item_tokens`: the most that a remote item of a request counts for."""
+
+    key: Key
+    name: str
+    target: Target
+    price: PriceEntry
+    item_tokens: Mapping[str, int | None] = field(default_factory=dict)
+    region: str | None = None
+    why: str = ""
+    arm: str | None = None
+
+    def outdated(self, now: float) -> bool:
+        """Whether its prices hold no more at `now` (epoch seconds)."""
+        until = self.price.valid_until
+        return until is not None and until.timestamp() <= now
+
+    def capped(self, tokens: int) -> "Route":
+        """The same with a limit on the answer that is sent where the job names none."""
+        return replace(self, target=replace(self.target, default_max_tokens=tokens))
+
+
+class Resolver:
+    """Makes plans, targets and prices out of a configuration."""
+
+    def __init__(self, config: Config, prices: PriceBook, *, pool: str) -> None:
+        self.config = config
+        self._prices = prices
+        self._pool = pool
+
+    def pool_of(self, name: str) -> str:
+        """The pool of workers that serves a model: that of its first target."""
+        targets = resolve_model(self.config, name)
+        return self.config.providers[targets[0].account].pool if targets else "default"
+
+    def plan(self, name: str, now: float) -> Plan | None:
+        """How to decide for a model; None where this pool serves none of its targets."""
+        providers = self.config.providers
+        refs = [
+            ref
+            for ref in resolve_model(self.config, name)
+            if providers[ref.account].pool == self._pool
+        ]
+        if not refs:
+            return None
+
+        def costs(ref: TargetRef) -> tuple[float, float]:
+            price = self._price(name, ref, now)
+            return unit_nano(price, "input_tokens"), unit_nano(price, "output_tokens")
+
+        return plan_of(refs, self.config.models.get(name), costs)
+
+    def rules(self, account: str) -> BreakerRules:
+        """The rules of an account's breakers."""
+        return _rules(self.config.providers[account].breaker)
+
+    def route(self, name: str, candidate: Candidate, now: float) -> Route:
+        """The way to a candidate."""
+        model = self.config.models.get(name)
+        ref = TargetRef(account=candidate.account, model=candidate.model)
+        account = self.config.providers[ref.account]
+        most = None if model is None else model.default_max_tokens
+        items = {} if model is None else model.item_tokens.model_dump()
+        return Route(
+            key=(ref.account, ref.model),
+            name=candidate.name,
+            target=_target(ref, account, name, most),
+            price=self._price(name, ref, now),
+            item_tokens=items,
+            region=candidate.region,
+        )
+
+    def _price(self, name: str, ref: TargetRef, now: float) -> PriceEntry:
+        model = self.config.models.get(name)
+        return self._prices.resolve(
+            self.config.providers[ref.account].provider_name,
+            ref.model,
+            at=datetime.fromtimestamp(now, UTC),
+            override=None if model is None else _override(model.prices),
+        )
+
+
+def _rules(config: BreakerConfig) -> BreakerRules:
+    return BreakerRules(
+        window_s=config.window,
+        minimum=config.minimum,
+        failures=config.failures,
+        slow_s=config.slow,
+        open_s=config.open,
+        longest_s=config.longest,
+        probes=config.probes,
+    )
+
+
+def _target(
+    ref: TargetRef, account: ProviderConfig, requested: str, default_max_tokens: int | None
+) -> Target:
+    secret = account.api_key
+    return Target(
+        account=ref.account,
+        kind=account.kind,
+        provider=account.provider_name,
+        base_url=account.base_url,
+        api_key="" if secret is None else secret.get_secret_value(),
+        model=ref.model,
+        model_requested=requested,
+        connect_timeout_s=account.timeouts.connect,
+        first_byte_timeout_s=account.timeouts.first_byte,
+        between_chunks_timeout_s=account.timeouts.between_chunks,
+        total_timeout_s=account.timeouts.total,
+        default_max_tokens=default_max_tokens,
+    )
+
+
+def _override(prices: Prices | None) -> PriceOverride | None:
+    if prices is None:
+        return None
+    return PriceOverride(
+        input=prices.input,
+        cached_input=prices.cached_input,
+        cache_write=prices.cache_write,
+        output=prices.output,
+    )

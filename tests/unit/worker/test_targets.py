@@ -1,0 +1,202 @@
+"""What a worker knows of its targets, alone and together with others that share a ledger."""
+
+from dataclasses import dataclass, field
+
+from sluice_core.routing.breaker import BreakerRules
+from sluice_core.routing.health import Health
+from sluice_core.routing.model import Moment
+from sluice_core.routing.repository import Key, OpenRow
+from sluice_worker.targets import FAULT_RULES, IDLE_PROBE_S, WHOLE, Targets
+
+RULES = BreakerRules(minimum=2, open_s=5.0, probes=2)
+A, B = ("a", "m"), ("b", "m")
+
+
+@dataclass
+class Ledger:
+    """`share_breakers_v1` in memory."""
+
+    rows: dict[Key, tuple[int, float, str, int | None]] = field(default_factory=dict)
+
+    def share(self, worker: int, targets: Targets, now: float) -> None:
+        opened, targets.opened = targets.opened, []
+        closed, targets.closed = targets.closed, []
+        given_up, targets.given_up = targets.given_up, []
+        wanted, targets.wanted = targets.wanted, {}
+        for news in opened:
+            self.rows[news.key] = (news.level, now + news.open_s, news.reason, None)
+        for key in closed:
+            self.rows.pop(key, None)
+        for key in given_up:
+            self.rows[key] = (*self.rows[key][:3], None)
+        for key in wanted:
+            if key in self.rows and self.rows[key][1] <= now and self.rows[key][3] is None:
+                self.rows[key] = (*self.rows[key][:3], worker)
+        targets.apply(
+            [
+                OpenRow(
+                    key=key, level=level, reason=reason, left_s=until - now, mine=prober == worker
+                )
+                for key, (level, until, reason, prober) in self.rows.items()
+            ],
+            now,
+        )
+
+
+@dataclass
+class Worker:
+    """One worker's targets, and the moment of a plan over both."""
+
+    number: int
+    stirred: int = 0
+
+    def __post_init__(self) -> None:
+        self.targets = Targets(self.stir)
+        self.moment: Moment = self.targets.moment([A, B], [RULES, RULES], 0.0)
+
+    def stir(self) -> None:
+        self.stirred += 1
+
+    def call(self, key: Key, health: Health, now: float, reason: str = "status 500") -> None:
+        self.targets.started(key, now)
+        self.targets.ended(key, health, took_s=0.1, reason=reason, now=now)
+
+    def open(self, place: int, now: float) -> bool:
+        """Whether calls may go to a target, as a decision would see it."""
+        if self.moment.shut_until > now:
+            self.targets.look([A, B], now)
+        return self.moment.nows[place].shut_until <= now
+
+
+def test_one_worker_opens_it_for_all_and_one_alone_probes() -> None:
+    ledger, one, other = Ledger(), Worker(1), Worker(2)
+    one.call(A, Health.ILL, 0.0)
+    one.call(A, Health.ILL, 0.0)
+    assert not one.open(0, 0.0)
+    assert one.open(1, 0.0)
+    assert one.stirred == 1
+    assert other.open(0, 0.0)
+    for worker in (one, other):
+        ledger.share(worker.number, worker.targets, 0.1)
+    assert not other.open(0, 0.2)
+    assert "status 500" in other.moment.nows[0].why
+    assert other.moment.nows[0].again_at == 5.1
+    # Time alone opens nothing: it is asked for a probe, which one of the two gets.
+    assert not one.open(0, 6.0)
+    assert not other.open(0, 6.0)
+    for worker in (one, other):
+        ledger.share(worker.number, worker.targets, 6.0)
+    assert one.open(0, 6.0)
+    assert one.moment.probing
+    assert not other.open(0, 6.0)
+    one.call(A, Health.WELL, 6.1)
+    assert not one.targets.closed
+    one.call(A, Health.WELL, 6.1)
+    assert one.targets.closed == [A]
+    for worker in (one, other):
+        ledger.share(worker.number, worker.targets, 6.2)
+    assert one.open(0, 6.2)
+    assert other.open(0, 6.2)
+    assert not one.moment.probing
+
+
+def test_no_more_probes_go_than_were_granted() -> None:
+    ledger, one = Ledger(), Worker(1)
+    one.call(A, Health.ILL, 0.0)
+    one.call(A, Health.ILL, 0.0)
+    ledger.share(1, one.targets, 0.0)
+    assert not one.open(0, 5.0)
+    ledger.share(1, one.targets, 5.0)
+    sent = 0
+    while one.open(0, 5.0):
+        one.targets.started(A, 5.0)
+        sent += 1
+    assert sent == RULES.probes
+    ledger.share(1, one.targets, 5.1)
+    assert not one.open(0, 5.1), "sharing grants no second round while the first is under way"
+    one.targets.ended(A, Health.ILL, took_s=0.1, reason="status 500", now=5.2)
+    assert one.targets.opened[-1].level == 2
+    one.targets.ended(A, Health.WELL, took_s=0.1, reason="", now=5.2)
+    assert not one.open(0, 6.0)
+
+
+def test_a_probe_that_nobody_uses_is_given_up() -> None:
+    ledger, one, other = Ledger(), Worker(1), Worker(2)
+    one.call(A, Health.ILL, 0.0)
+    one.call(A, Health.ILL, 0.0)
+    ledger.share(1, one.targets, 0.0)
+    assert not one.open(0, 5.0)
+    ledger.share(1, one.targets, 5.0)
+    ledger.share(2, other.targets, 5.0)
+    ledger.share(1, one.targets, 5.1 + IDLE_PROBE_S)
+    ledger.share(1, one.targets, 5.2 + IDLE_PROBE_S)
+    assert not other.open(0, 9.0)
+    ledger.share(2, other.targets, 9.0)
+    assert other.open(0, 9.0)
+
+
+def test_a_fault_of_the_account_shuts_all_its_models_and_says_so() -> None:
+    one = Worker(1)
+    more = one.targets.moment([("a", "m"), ("a", "n")], [RULES, RULES], 0.0)
+    one.call(A, Health.FAULT, 0.0, "key_refused")
+    assert not one.open(0, 0.0)
+    assert more.nows[1].shut_until > 1e9
+    assert one.open(1, 0.0)
+    (news,) = one.targets.opened
+    assert (news.key, news.fault, news.reason, news.open_s) == (
+        ("a", WHOLE),
+        True,
+        "key_refused",
+        FAULT_RULES.open_s,
+    )
+    one.call(A, Health.FAULT, 0.1, "key_refused")
+    assert len(one.targets.opened) == 1
+
+
+def test_an_account_is_well_again_when_a_probe_is_let_in_whatever_the_answer() -> None:
+    ledger, one = Ledger(), Worker(1)
+    one.call(A, Health.FAULT, 0.0, "key_refused")
+    ledger.share(1, one.targets, 0.0)
+    assert not one.open(0, 31.0)
+    ledger.share(1, one.targets, 31.0)
+    assert one.open(0, 31.0)
+    one.call(A, Health.ILL, 31.0)
+    assert one.targets.closed == [("a", WHOLE)]
+    assert one.open(0, 31.0)
+
+
+def test_a_probe_that_says_nothing_is_sent_again() -> None:
+    ledger, one = Ledger(), Worker(1)
+    one.call(A, Health.ILL, 0.0)
+    one.call(A, Health.ILL, 0.0)
+    ledger.share(1, one.targets, 0.0)
+    assert not one.open(0, 5.0)
+    ledger.share(1, one.targets, 5.0)
+    for _ in range(5):
+        assert one.open(0, 5.0)
+        one.call(A, Health.NEUTRAL, 5.0)
+    one.targets.started(A, 5.0)
+    one.targets.never_went(A, 5.0)
+    assert one.open(0, 5.0)
+    assert one.moment.nows[0].in_flight == 0
+
+
+def test_pauses_and_holds() -> None:
+    one = Worker(1)
+    one.targets.shut([A], 3.0, "asked for a pause", 1.0)
+    assert not one.open(0, 2.0)
+    assert one.open(0, 3.0)
+    one.targets.hold(frozenset({"b"}), 4.0)
+    assert not one.open(1, 4.0)
+    assert one.moment.nows[1].why == "an operator holds the account"
+    one.targets.hold(frozenset(), 5.0)
+    assert one.open(1, 5.0)
+
+
+def test_times_are_learnt_apart_for_the_first_token_and_the_others() -> None:
+    one = Worker(1)
+    for _ in range(200):
+        one.targets.learn_times(A, first_s=0.5, took_s=2.5, output_tokens=100)
+    state = one.moment.nows[0]
+    assert abs(state.first_s - 0.5) < 0.01
+    assert abs(state.token_s - 0.02) < 0.001
