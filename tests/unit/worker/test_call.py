@@ -83,7 +83,7 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
         model_requested="fast",
     )
     made = flight()
-    made.route = cast("Any", SimpleNamespace(target=target, arm=None, region=None))
+    made.route = cast("Any", SimpleNamespace(target=target, name="smart", arm=None, region=None))
     step.start(made, 1)
     assert made.task is not None
     await made.task
@@ -126,7 +126,7 @@ async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
         model_requested="smart",
     )
     made = flight()
-    made.route = cast("Any", SimpleNamespace(target=target))
+    made.route = cast("Any", SimpleNamespace(target=target, name="smart", arm=None, region=None))
     step.start(made, 1)
     assert made.task is not None
     await made.task
