@@ -15,6 +15,7 @@ from sluice_cli import (
     limits,
     policy,
     processes,
+    route,
     runs,
     submit_command,
     topics,
@@ -39,6 +40,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
+app.add_typer(route.app, name="route")
 app.add_typer(audit.app, name="audit")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(runs.app, name="runs")
