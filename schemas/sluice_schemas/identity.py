@@ -24,7 +24,11 @@ def uuid5(namespace: UUID, name: bytes) -> UUID:
 
 
 def _version_5(digest: bytes) -> UUID:
-    return uuid_of(int.from_bytes(digest[:16]) & _NEITHER | _VERSION_5)
+    return uuid_of(_version_5_number(digest))
+
+
+def _version_5_number(digest: bytes) -> int:
+    return int.from_bytes(digest[:16]) & _NEITHER | _VERSION_5
 
 
 @lru_cache(maxsize=4096)
@@ -87,9 +91,17 @@ class DeltaEventIds:
         self._begun = hashlib.sha1(name, usedforsecurity=False)
 
     def __getitem__(self, seq: int) -> UUID:
+        return uuid_of(self._number(seq))
+
+    def text(self, seq: int) -> bytes:
+        """The same as it is written: many are written and none is compared."""
+        number = b"%032x" % self._number(seq)
+        return b"-".join((number[:8], number[8:12], number[12:16], number[16:20], number[20:]))
+
+    def _number(self, seq: int) -> int:
         sha = self._begun.copy()
         sha.update(b"%d" % seq)
-        return _version_5(sha.digest())
+        return _version_5_number(sha.digest())
 
 
 def audit_event_id(cell: str, entry: int) -> UUID:

@@ -185,5 +185,5 @@ def _publisher(settings: Settings, config: Config, outbox: OutboxRepository) -> 
     return Publisher(
         outbox,
         urgent=producer(settings, linger_ms=0, max_request_size=largest),
-        steady=producer(settings, linger_ms=5, max_request_size=largest),
+        steady=producer(settings, linger_ms=0, max_request_size=largest),
     )

@@ -4,9 +4,10 @@ import asyncio
 import logging
 import ssl
 import time
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
@@ -25,6 +26,7 @@ _SASL = {
 }
 _ADMIN_TIMEOUT_MS = 10_000
 _POLL_S = 0.2
+_POLL_MS = 1_000
 _METADATA_MAX_AGE_MS = 30_000
 """Partitions added to a topic are noticed within this time."""
 
@@ -112,6 +114,35 @@ def consumer_broker(settings: Settings) -> KafkaBroker:
         logger=logging.getLogger("faststream.kafka"),
         log_level=logging.DEBUG,
     )
+
+
+class _PatientConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """A consumer that returns from a poll with records or not at all.
+
+    FastStream's batch subscriber sleeps without listening after each poll that finds nothing: a record that came
+    alone waited for that, and an idle worker woke hundreds of times a second.
+    """
+
+    async def getmany(
+        self, *partitions: Any, timeout_ms: int = 0, max_records: int | None = None
+    ) -> Any:
+        """Wait for records, however long; the group sees a poll a second."""
+        while True:
+            found = await super().getmany(
+                *partitions, timeout_ms=max(timeout_ms, _POLL_MS), max_records=max_records
+            )
+            if found:
+                return found
+
+
+async def start_consuming(broker: KafkaBroker) -> None:
+    """Start a broker's subscribers, each with a patient consumer."""
+    await broker.connect()
+    # No public setting says of which class a consumer is.
+    config = broker.config.broker_config
+    plain = cast("partial[AIOKafkaConsumer]", config.builder)
+    config.builder = partial(_PatientConsumer, **plain.keywords)
+    await broker.start()
 
 
 def _broker_security(settings: Settings) -> BaseSecurity:

@@ -31,7 +31,7 @@ class AnthropicAdapter:
                 default_max_tokens=target.default_max_tokens,
             )
         except (AttributeError, KeyError, TypeError) as exc:
-            raise UntranslatableError("body", f"is not a valid chat request: {exc!r}") from exc
+            raise UntranslatableError("body", _unlike_a_chat(exc)) from exc
         base = target.base_url.rstrip("/").removesuffix("/v1")
         return Outgoing(
             url=f"{base}/v1/messages",
@@ -67,3 +67,9 @@ class AnthropicAdapter:
             message=message,
             body=error_body(message, kind=kind, code=kind),
         )
+
+
+def _unlike_a_chat(exc: Exception) -> str:
+    """What is wrong with a request that translation fell over: a field that is not there, or one of another kind."""
+    what = "lacks a field" if isinstance(exc, KeyError) else "is of another kind than expected"
+    return f"is not a valid chat request: a part of it {what}"

@@ -10,13 +10,12 @@ five seconds after which common servers close theirs.
 """
 
 import asyncio
-import functools
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Protocol, Self
 
 import aiohttp
 import httpx
@@ -27,6 +26,7 @@ from yarl import URL
 
 from sluice_providers.adapter import Outgoing
 from sluice_providers.clock import Clock, Timeouts
+from sluice_providers.connections import Connector
 from sluice_providers.faults import broken, timed_out, unprepared
 
 _PIECE = 256 * 1024
@@ -36,7 +36,6 @@ _DRAIN_S = 1.0
 """How long an answer that is complete may take to end its connection's turn, so that it can be reused."""
 _NO_TIMEOUTS = aiohttp.ClientTimeout()
 """The exchange's own clock bounds connecting too."""
-_HEAD_END = b"\r\n\r\n"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _FOREIGN = (
     httpx.TransportError,
@@ -67,29 +66,6 @@ class _Address:
     head: str
 
 
-class _Protocol(ResponseHandler):
-    """aiohttp's, which forgets an answer that came in one read with bytes that are no HTTP: the head goes in alone."""
-
-    def data_received(self, data: bytes) -> None:
-        """Take what was read. What follows a whole answer then leaves it whole and closes the connection."""
-        start = 0
-        while self._payload is None or self._payload.is_eof():
-            end = data.find(_HEAD_END, start) + len(_HEAD_END)
-            if end < len(_HEAD_END) or end == len(data):
-                break
-            super().data_received(data[start:end])
-            start = end
-        super().data_received(data[start:])
-
-
-class _Connector(aiohttp.TCPConnector):
-    """One whose connections speak `_Protocol`."""
-
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
-        self._factory = cast("Any", functools.partial(_Protocol, loop=self._loop))
-
-
 class Transport:
     """Pooled connections to providers; an async context manager, one a worker.
 
@@ -111,7 +87,7 @@ class Transport:
 
     async def __aenter__(self) -> Self:
         """Open the pool."""
-        self._connector = _Connector(
+        self._connector = Connector(
             limit=self._connections,
             keepalive_timeout=self._keepalive_s,
             ssl=self._ssl_context or httpx.create_ssl_context(),

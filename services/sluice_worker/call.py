@@ -122,11 +122,8 @@ class CallStep:
         finally:
             self._leave(flight)
         crash_point("after_call")
-        if answer is None:
-            self._load.lost(flight)
-        else:
-            self._load.learn(flight, answer)
         try:
+            self._learn(flight, answer)
             if flight.answered:
                 self._settle.read(flight, _reading_report(flight, answer))
             elif answer is None:
@@ -136,6 +133,16 @@ class CallStep:
         except Exception:  # noqa: BLE001 - as above
             _log.exception("call.defect", job_id=str(flight.id))
             self._give_up(flight, sent=answer is None or answer.sent)
+
+    def _learn(self, flight: Flight, answer: Answer | None) -> None:
+        """What the answer says of load; where nothing can be learned from it, it is an answer all the same."""
+        try:
+            if answer is None:
+                self._load.lost(flight)
+            else:
+                self._load.learn(flight, answer)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("call.not_learned", job_id=str(flight.id))
 
     def _leave(self, flight: Flight) -> None:
         self.flights.discard(flight)

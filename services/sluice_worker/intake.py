@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import ConsumerRecord
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
@@ -17,6 +17,7 @@ from sluice_core.intake.model import Record
 from sluice_platform.crash import crash_point
 from sluice_platform.db import DATABASE_ERRORS
 from sluice_platform.kafka import sticky_assignor
+from sluice_worker.commits import Commits
 
 MAX_RECORDS = 500
 MAX_FETCH_BYTES = 16 * 1024 * 1024
@@ -29,7 +30,7 @@ Take = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
-    """One group's records, handed to `take` in batches; their offsets are committed when it returns.
+    """One group's records, handed to `take` in batches; once it returns, their offsets are committed soon.
 
     `take` raises where nothing could be made durable: the same batch is then handed over again. `full`
     says whether reading must pause, `full_topics` which topics must where the others go on; both are asked
@@ -57,6 +58,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
         self._resumer: asyncio.Task[None] | None = None
         self._handling = False
         self._progress = time.monotonic()
+        self._commits = Commits(group, lambda: self._consumer)
         self._subscriber = broker.subscriber(
             *topics,
             batch=True,
@@ -88,6 +90,10 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._consumer is not None:
             self._consumer.pause(*self._consumer.assignment())
 
+    async def close(self) -> None:
+        """Commit what is durable and not committed yet; before the broker is closed."""
+        await self._commits.flush()
+
     async def _parse(self, records: tuple[ConsumerRecord, ...]) -> KafkaMessage:
         # Touches no header, so that it cannot fail; the records themselves go on as the raw message.
         first = records[0]
@@ -117,8 +123,9 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
             if not await self._insist(records):
                 return
             crash_point("after_insert")
-            await self._commit(raw)
-            crash_point("after_commit_offset")
+            self._commits.durable(records)
+            if self._stopping:
+                await self._commits.flush()
         finally:
             self._handling = False
             self._progress = time.monotonic()
@@ -154,16 +161,6 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
             except IllegalStateError:
                 continue  # not ours any more
 
-    async def _commit(self, raw: tuple[ConsumerRecord, ...]) -> None:
-        offsets = {TopicPartition(r.topic, r.partition): r.offset + 1 for r in raw}
-        try:
-            mine = self._consumer.assignment()
-            if held := {tp: offset for tp, offset in offsets.items() if tp in mine}:
-                await self._consumer.commit(held)
-        except (KafkaError, IllegalStateError) as exc:
-            # They are delivered again, and admission knows them.
-            _log.warning("intake.commit_lost", group=self.group, error=repr(exc))
-
     def _regulate(self) -> None:
         """Pause the partitions of topics that are full, and read those on that are not any more."""
         full = self._topics if self._full() else self._topics & frozenset(self._full_topics())
@@ -190,7 +187,9 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]
     # Coroutines: FastStream calls plain functions in a thread, where a pause fails halfway and ends the consumer.
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Nothing to wait for: the ledger makes a rebalance harmless."""
+        """No job to wait for: the ledger makes a rebalance harmless. What is committed comes to nobody twice."""
+        await self._commits.flush()
+        self._commits.forget(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """A rebalance clears pauses; they are put back."""

@@ -31,7 +31,14 @@ from sluice_platform import crash
 from sluice_platform.db import DATABASE_ERRORS, connect_pool, wait_for_database
 from sluice_platform.errors import StartupError
 from sluice_platform.health import serve_health
-from sluice_platform.kafka import admin, cluster_id, consumer_broker, producer, wait_for_kafka
+from sluice_platform.kafka import (
+    admin,
+    cluster_id,
+    consumer_broker,
+    producer,
+    start_consuming,
+    wait_for_kafka,
+)
 from sluice_platform.lifecycle import TaskSet, calm_collector
 from sluice_platform.notices import Notices
 from sluice_platform.settings import Settings
@@ -134,7 +141,7 @@ async def _serve(
     subscriptions = _subscriptions(
         broker, config, options, settings, worker=worker, backlog=backlog
     )
-    await broker.start()
+    await start_consuming(broker)
     async with TaskSet(stop) as tasks:
         tasks.start("watchdog", _watch(subscriptions))
         _log.info("worker.ready", pool=options.pool, classes=[c.label for c in options.classes])
@@ -142,6 +149,8 @@ async def _serve(
         for subscription in subscriptions:
             subscription.stop()
         await worker.drain(config.grace_s)
+    for subscription in subscriptions:
+        await subscription.close()
     await broker.stop()
 
 
@@ -214,7 +223,7 @@ def _publisher(settings: Settings, config: Config, outbox: OutboxRepository) -> 
     return Publisher(
         outbox,
         urgent=producer(settings, linger_ms=0, max_request_size=largest),
-        steady=producer(settings, linger_ms=5, max_request_size=largest),
+        steady=producer(settings, linger_ms=0, max_request_size=largest),
     )
 
 

@@ -100,7 +100,8 @@ async def _case(
     verdict = judge(load.sent, evidence, moments=moments)
     behind = await lag(system.stack.kafka.bootstrap, system.topics)
     verdict.expect(behind == 0, f"{behind} records behind")
-    if point in ("after_insert", "after_commit_offset", "after_settle", "after_publish"):
+    # Offsets are committed beside the work: by then the call may be in flight.
+    if point in ("after_insert", "after_settle", "after_publish"):
         unknown = verdict.counts["states"].get("unknown", 0)
         verdict.expect(jobs > 1 or unknown == 0, "a job without a call in flight ended unknown")
     heir.terminate()

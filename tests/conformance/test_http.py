@@ -6,6 +6,7 @@ import gzip
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import orjson
 import pytest
 import structlog
 from tests.conformance.driver import Calls
@@ -201,6 +202,42 @@ async def test_bytes_after_a_whole_answer_leave_it_whole_and_end_the_connection(
     assert connections == 2
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3])
+async def test_a_head_that_is_cut_within_its_end_is_read_all_the_same(
+    openai_calls: Calls, cut: int
+) -> None:
+    answers = [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(WHOLE), WHOLE + b"\x00garbage"),
+        (b"HTTP/1.1 503 Busy\r\nretry-after: 3\r\ncontent-length: 0\r\n\r\n", b"<html>"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", b"\x00garbage"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"\x00garbage"),
+    ]
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        head, rest = answers[connections]
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head[:-cut])
+        for _ in range(100):  # the two parts must be two reads
+            await asyncio.sleep(0)
+        writer.write(head[-cut:] + rest)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        whole, refused, short, broken = [await openai_calls(base_url=base_url) for _ in answers]
+    assert (whole.failure, whole.status, whole.finish) == (None, 200, ("stop",))
+    assert (refused.failure, refused.status) == (FailureKind.STATUS_ERROR, 503)
+    assert refused.retry_after_s == 3
+    assert (short.failure, short.status) == (FailureKind.MALFORMED, 200)
+    assert (broken.failure, broken.status) == (FailureKind.CUT_AFTER_STATUS, 200)
+    assert connections == len(answers)
+
+
 async def test_what_follows_the_end_of_a_stream_is_no_part_of_it(openai_calls: Calls) -> None:
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":"stop"}]}\n\n'
     stream = chunk % b"in time" + b"data: [DONE]\n\n" + chunk % b"too late"
@@ -211,3 +248,24 @@ async def test_what_follows_the_end_of_a_stream_is_no_part_of_it(openai_calls: C
     assert answer.body is not None
     assert b"in time" in answer.body
     assert b"too late" not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("tools", "wrong"),
+    [
+        ([{"type": "function"}], "lacks a field"),
+        ([7], "is of another kind than expected"),
+    ],
+)
+async def test_a_request_that_translation_falls_over_is_refused_in_plain_words(
+    openai_calls: Calls, tools: list[object], wrong: str
+) -> None:
+    made = openai_calls.build(base_url="http://127.0.0.1:1/v1")
+    body = {"messages": [{"role": "user", "content": "hi"}], "tools": tools}
+    answer = await call(
+        replace(made, body=orjson.dumps(body), target=replace(made.target, kind="anthropic")),
+        transport=openai_calls.transport,
+        on_chunks=None,
+    )
+    assert (answer.failure, answer.param) == (FailureKind.UNTRANSLATABLE, "body")
+    assert answer.message == f"body: is not a valid chat request: a part of it {wrong}"

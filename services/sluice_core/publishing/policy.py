@@ -96,7 +96,7 @@ class DeltaForm:
             value=b'%b%d,"chunks":[%b]}' % (self._before_seq, seq, b",".join(chunks)),
             headers=[
                 *self._before,
-                ("ce_id", str(self._ids[seq]).encode()),
+                ("ce_id", self._ids.text(seq)),
                 ("ce_time", format_time(at).encode()),
                 *self._after,
             ],

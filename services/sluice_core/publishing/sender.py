@@ -51,10 +51,15 @@ class Sender:
     """Sends messages in order per partition; an async context manager around its producer.
 
     Keys choose partitions by CRC-32 modulo their number, as librdkafka's `consistent` partitioner does.
+    With `linger_s` messages wait for company, all partitions' together: then they travel in one request. (The
+    producer's own linger only delays: here a batch is closed to others before it gets there.)
     """
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    def __init__(self, producer: AIOKafkaProducer, *, linger_s: float = 0.0) -> None:
         self._producer = producer
+        self._linger_s = linger_s
+        self._lingering: list[tuple[tuple[str, int], deque[tuple[Message, Done]]]] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._topics: dict[str, _Topic] = {}
         self._queues: dict[tuple[str, int], deque[tuple[Message, Done]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,6 +74,8 @@ class Sender:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -104,8 +111,21 @@ class Sender:
         queue = self._queues.get(place)
         if queue is None:
             queue = self._queues[place] = deque()
-            self._spawn(self._pump(place, queue))
+            if self._linger_s:
+                self._linger(place, queue)
+            else:
+                self._spawn(self._pump(place, queue))
         queue.append((message, done))
+
+    def _linger(self, place: tuple[str, int], queue: deque[tuple[Message, Done]]) -> None:
+        if not self._lingering:
+            self._timer = asyncio.get_running_loop().call_later(self._linger_s, self._flush)
+        self._lingering.append((place, queue))
+
+    def _flush(self) -> None:
+        lingering, self._lingering = self._lingering, []
+        for place, queue in lingering:
+            self._spawn(self._pump(place, queue))
 
     async def _learn(self, name: str, topic: _Topic) -> None:
         """Read a topic's partitions, then queue what waited for them, in order."""

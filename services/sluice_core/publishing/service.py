@@ -20,7 +20,9 @@ from sluice_platform.db import DATABASE_ERRORS
 
 REPLY_PATIENCE_S = 60.0
 """After this long a reply that cannot be delivered is given up; the result stays elsewhere."""
-DELETE_LINGER_S = 0.02
+STEADY_LINGER_S = 0.01
+"""What nobody waits for, results and usage, is gathered this long: a request to Kafka costs what many records do."""
+DELETE_LINGER_S = 0.05
 DELETE_CAP = 500
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -28,12 +30,9 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Pending:
-    """An outbox row of which `left` messages are still with the broker, `replies` of them replies.
+    """An outbox row of which `left` messages are still with the broker, `replies` of them replies."""
 
-    `id` None: a delta, in no outbox.
-    """
-
-    id: int | None
+    id: int
     job: int | None
     left: int
     since: float
@@ -45,7 +44,7 @@ class _Pending:
 class Publisher:
     """Sends events and removes their outbox rows once the broker has them; an async context manager.
 
-    `urgent` carries replies and deltas (linger 0), `steady` the rest (linger 5 ms). A row whose message could
+    `urgent` carries replies and deltas at once, `steady` the rest after a moment. A row whose message could
     not be sent stays for the sweeper.
     """
 
@@ -54,7 +53,7 @@ class Publisher:
     ) -> None:
         self._outbox = outbox
         self._urgent = Sender(urgent)
-        self._steady = Sender(steady)
+        self._steady = Sender(steady, linger_s=STEADY_LINGER_S)
         self._deletes: Batcher[int] = Batcher(
             self._delete, cap=DELETE_CAP, linger_s=DELETE_LINGER_S
         )
@@ -92,9 +91,9 @@ class Publisher:
             self._enqueue(pending, message)
 
     def send(self, message: Message) -> None:
-        """Send a message that stands in no outbox: a delta. It is lost if this process dies."""
+        """Send a message that stands in no outbox, a delta, urgently. It is lost if this process dies."""
         self.unconfirmed += 1
-        self._enqueue(_Pending(id=None, job=None, left=1, since=time.monotonic()), message)
+        self._urgent.send(message, partial(self._told_delta, message.topic))
 
     async def publish_rows(self, ids: Sequence[int]) -> None:
         """Send rows of which only the ledger knows the messages."""
@@ -109,15 +108,20 @@ class Publisher:
             await asyncio.sleep(0.02)
 
     def _enqueue(self, pending: _Pending, message: Message) -> None:
-        if message.urgent and pending.id is not None:
+        if message.urgent:
             pending.replies += 1
             self._replies[pending.id] = pending
         sender = self._urgent if message.urgent else self._steady
         sender.send(message, partial(self._told, pending, message))
 
+    def _told_delta(self, topic: str, problem: str | None) -> None:
+        self.unconfirmed -= 1
+        if problem is not None:
+            _log.warning("reply.given_up", topic=topic, reason=problem)
+
     def _told(self, pending: _Pending, message: Message, problem: str | None) -> None:
         """What became of one message."""
-        if message.urgent and pending.id is not None:
+        if message.urgent:
             if not pending.replies:
                 return  # given up before, and counted then
             pending.replies -= 1
@@ -142,8 +146,6 @@ class Publisher:
 
     def _finished(self, pending: _Pending) -> None:
         self.unconfirmed -= 1
-        if pending.id is None:
-            return
         crash_point("after_publish")
         if pending.given_up and pending.job is not None:
             self._given_up.add(pending.job)

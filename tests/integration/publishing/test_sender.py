@@ -43,12 +43,11 @@ async def sender_on(bootstrap: str, *, linger_ms: int = 0) -> AsyncIterator[Send
         bootstrap_servers=bootstrap,
         acks="all",
         enable_idempotence=True,
-        linger_ms=linger_ms,
         max_batch_size=131_072,
         max_request_size=9 * MEGABYTE,
         request_timeout_ms=4_000,
     )
-    async with Sender(producer) as sender:
+    async with Sender(producer, linger_s=linger_ms / 1000) as sender:
         yield sender
 
 

@@ -83,9 +83,52 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
         model_requested="fast",
     )
     made = flight()
-    made.route = cast("Any", SimpleNamespace(target=target, arm=None, region=None))
+    made.route = cast("Any", SimpleNamespace(target=target, name="smart", arm=None, region=None))
     step.start(made, 1)
     assert made.task is not None
     await made.task
     assert paper.ended == [State.FAILED]
     assert (paper.reports[0].money, paper.problems[0].code) == ("none", ErrorCode.INTERNAL)
+
+
+class Forgetful:
+    """A load that fails on every answer."""
+
+    def learn(self, *_: object) -> None:
+        raise ZeroDivisionError
+
+
+class Silent:
+    """Deltas that nobody listens to."""
+
+    def channel(self, _flight: object) -> None:
+        return None
+
+
+async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
+    paper = Paper()
+    step = CallStep(
+        cast("Any", None),
+        cast("Any", paper),
+        cast("Any", Silent()),
+        answer_bytes=1,
+        finished=lambda _flight: None,
+        load=cast("Any", Forgetful()),
+        router=cast("Any", None),
+    )
+    target = Target(
+        account="claude",
+        kind="anthropic",
+        provider="anthropic",
+        base_url="http://127.0.0.1:1/v1",
+        api_key="",
+        model="claude",
+        model_requested="smart",
+    )
+    made = flight()
+    made.route = cast("Any", SimpleNamespace(target=target, name="smart", arm=None, region=None))
+    step.start(made, 1)
+    assert made.task is not None
+    await made.task
+    assert paper.ended == [State.REJECTED]
+    assert paper.problems[0].code is ErrorCode.INVALID_RECORD
