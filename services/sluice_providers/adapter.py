@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from sluice_core.jobs.fates import FailureKind
 from sluice_core.usage.model import Usage
 from sluice_platform.values import frozen_value
+from sluice_providers.framing import Framing
 from sluice_providers.port import Call
 from sluice_providers.sse import Event
 
@@ -107,7 +108,9 @@ class StreamReader(Protocol):
 
 
 class Adapter(Protocol):
-    """One wire format."""
+    """One wire format; `framing` is that of its streams."""
+
+    framing: Framing
 
     def outgoing(self, call: Call, document: dict[str, Any]) -> Outgoing:
         """Translate the request; `document` is the parsed body and may be changed. Raises UntranslatableError."""

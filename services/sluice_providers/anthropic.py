@@ -10,6 +10,7 @@ from sluice_providers.anthropic_answer import AnthropicStream, error_text, trans
 from sluice_providers.anthropic_request import to_bytes
 from sluice_providers.anthropic_request import translate as translate_request
 from sluice_providers.errors import error_body, kind_of, wrap
+from sluice_providers.framing import SSE
 from sluice_providers.port import Call
 
 _VERSION = "2023-06-01"
@@ -17,6 +18,8 @@ _VERSION = "2023-06-01"
 
 class AnthropicAdapter:
     """Translates chat requests and answers; knows no embeddings."""
+
+    framing = SSE
 
     def outgoing(self, call: Call, document: dict[str, Any]) -> Outgoing:
         """Translate the request."""
@@ -35,7 +38,7 @@ class AnthropicAdapter:
         base = target.base_url.rstrip("/").removesuffix("/v1")
         return Outgoing(
             url=f"{base}/v1/messages",
-            headers=(("x-api-key", target.api_key), ("anthropic-version", _VERSION)),
+            headers=(("x-api-key", call.api_key), ("anthropic-version", _VERSION)),
             content=to_bytes(request),
             warnings=warnings,
         )

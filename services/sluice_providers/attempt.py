@@ -23,11 +23,12 @@ from sluice_providers.adapter import (
 )
 from sluice_providers.errors import error_body, hide_key, retry_after_s
 from sluice_providers.faults import ExchangeError, place
+from sluice_providers.framing import EventParser
 from sluice_providers.http import header_text
 from sluice_providers.port import Answer, Call
 from sluice_providers.quota import exhausted_s
 from sluice_providers.registry import adapter_for
-from sluice_providers.sse import EventTooLargeError, SseParser
+from sluice_providers.sse import EventTooLargeError
 
 OnChunks = Callable[[list[bytes]], None]
 _ERROR_BYTES = 1024 * 1024
@@ -61,7 +62,7 @@ class Attempt:
         self._size = 0
         self._refused = False
         self._limit = call.answer_bytes_limit
-        self._parser: SseParser | None = None
+        self._parser: EventParser | None = None
         self._reader: StreamReader | None = None
         self._deltas = 0
         self._sent = False
@@ -81,7 +82,7 @@ class Attempt:
         self._warnings = outgoing.warnings
         common = [
             ("content-type", "application/json"),
-            ("accept", "text/event-stream" if call.stream else "application/json"),
+            ("accept", self._adapter.framing.accept if call.stream else "application/json"),
             ("user-agent", "sluicegate"),
             ("x-sluice-attempt", f"{call.job_id}/{call.attempt}"),
         ]
@@ -100,9 +101,10 @@ class Attempt:
             self._refused = True
             self._limit = min(self._limit, _ERROR_BYTES)
         self._first_byte_ms = self._elapsed_ms()
-        streamed = "event-stream" in headers.get("content-type", "")
+        framing = self._adapter.framing
+        streamed = framing.streamed(headers.get("content-type", ""))
         if self._call.stream and status < 300 and streamed:
-            self._parser = SseParser(limit=self._call.answer_bytes_limit)
+            self._parser = framing.parser(self._call.answer_bytes_limit)
             self._reader = self._adapter.stream(self._call, self._request)
 
     def data(self, chunk: bytes) -> bool:
@@ -118,7 +120,7 @@ class Attempt:
         self._translate(self._parser, self._reader, chunk)
         return not self._reader.ended
 
-    def _translate(self, parser: SseParser, reader: StreamReader, chunk: bytes) -> None:
+    def _translate(self, parser: EventParser, reader: StreamReader, chunk: bytes) -> None:
         chunks: list[bytes] = []
         try:
             for event in parser.feed(chunk):
@@ -168,7 +170,7 @@ class Attempt:
 
     def _hide_key(self, body: bytes) -> bytes:
         """A provider that quotes the key in its error must not carry it into results."""
-        return hide_key(body, self._call.target.api_key)
+        return hide_key(body, self._call.api_key)
 
     def untranslatable(self, exc: UntranslatableError) -> Answer:
         """The request cannot be said in the provider's format, so it was not sent."""

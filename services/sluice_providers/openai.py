@@ -17,6 +17,7 @@ from sluice_providers.adapter import (
 )
 from sluice_providers.assembly import ChatAssembly
 from sluice_providers.errors import error_body, kind_of, wrap
+from sluice_providers.framing import SSE
 from sluice_providers.port import Call
 from sluice_providers.sse import Event
 
@@ -25,6 +26,8 @@ _PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings"}
 
 class OpenAIAdapter:
     """Passes bodies through but for the model name; asks every stream for its usage."""
+
+    framing = SSE
 
     def outgoing(self, call: Call, document: dict[str, Any]) -> Outgoing:
         """Put in the provider's model name, a default limit and the request for usage."""
@@ -42,7 +45,7 @@ class OpenAIAdapter:
             document.pop("stream_options", None)
         return Outgoing(
             url=target.base_url.rstrip("/") + _PATHS[call.operation],
-            headers=(("authorization", f"Bearer {target.api_key}"),),
+            headers=(("authorization", f"Bearer {call.api_key}"),),
             content=orjson.dumps(document),
         )
 

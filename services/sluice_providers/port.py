@@ -1,5 +1,6 @@
 """What the worker hands to a provider call and what it gets back."""
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal
 from uuid import UUID
@@ -18,6 +19,7 @@ class Target:
 
     `kind` names the wire format (`openai`, `anthropic`), `provider` the company in OpenTelemetry's
     `gen_ai.provider.name`. `model` is the provider's name, `model_requested` the caller's.
+    `options` are what one kind alone asks for, such as a region or an API version.
     `default_max_tokens` is sent where the job names no limit. `first_byte_timeout_s` runs from the
     request's last byte to the status, and again from the status to the body's first byte.
     """
@@ -26,7 +28,6 @@ class Target:
     kind: str
     provider: str
     base_url: str
-    api_key: str = field(repr=False)
     model: str
     model_requested: str
     connect_timeout_s: float = 5.0
@@ -34,6 +35,7 @@ class Target:
     between_chunks_timeout_s: float = 60.0
     total_timeout_s: float = 600.0
     default_max_tokens: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen_value
@@ -42,7 +44,7 @@ class Call:
 
     `body` is the request as a JSON object in OpenAI form. `deadline` is how many seconds may pass
     from the start of the call; the target's total timeout applies besides. `answer_bytes_limit` bounds
-    what is read of the answer, in bytes on the wire after decompression.
+    what is read of the answer, in bytes on the wire after decompression. `api_key` is the secret that it goes with.
     """
 
     job_id: UUID
@@ -53,6 +55,7 @@ class Call:
     target: Target
     deadline: float
     answer_bytes_limit: int
+    api_key: str = field(default="", repr=False)
     traceparent: str | None = None
 
 

@@ -183,6 +183,7 @@ class CallStep:
             target=route.target,
             deadline=min(left, route.target.total_timeout_s) + READ_ON_S,
             answer_bytes_limit=self._answer_bytes,
+            api_key=route.api_key,
             traceparent=flight.requester.traceparent,
         )
         return made, self._deltas.channel(flight)

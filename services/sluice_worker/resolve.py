@@ -26,6 +26,7 @@ class Route:
     price: PriceEntry
     item_tokens: Mapping[str, int | None] = field(default_factory=dict)
     region: str | None = None
+    api_key: str = field(default="", repr=False)
     why: str = ""
     arm: str | None = None
 
@@ -87,6 +88,7 @@ class Resolver:
             price=self._price(name, ref, now),
             item_tokens=items,
             region=candidate.region,
+            api_key="" if account.api_key is None else account.api_key.get_secret_value(),
         )
 
     def _price(self, name: str, ref: TargetRef, now: float) -> PriceEntry:
@@ -114,13 +116,11 @@ def _rules(config: BreakerConfig) -> BreakerRules:
 def _target(
     ref: TargetRef, account: ProviderConfig, requested: str, default_max_tokens: int | None
 ) -> Target:
-    secret = account.api_key
     return Target(
         account=ref.account,
         kind=account.kind,
         provider=account.provider_name,
         base_url=account.base_url,
-        api_key="" if secret is None else secret.get_secret_value(),
         model=ref.model,
         model_requested=requested,
         connect_timeout_s=account.timeouts.connect,

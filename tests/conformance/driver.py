@@ -64,7 +64,6 @@ class Calls:
             kind=self.kind,
             provider=self.kind,
             base_url=options.pop("base_url", self.base_url),
-            api_key="sk-secret",
             model=f"{name}@{behaviour}" if behaviour else name,
             model_requested="fast",
             **{
@@ -78,6 +77,7 @@ class Calls:
             job_id=self.job,
             attempt=1,
             operation=operation,
+            api_key="sk-secret",
             body=orjson.dumps(body),
             stream=stream,
             target=target,

@@ -1,12 +1,14 @@
 """The mock's Anthropic side: messages, their stream and errors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
+from aiohttp import web
 
 from sluice_devstack.mock_provider.answers import compose, pieces, read_prompt
 from sluice_devstack.mock_provider.behaviour import Behaviour
+from sluice_devstack.mock_provider.form import Asked
 
 STREAM_ERROR = (
     b"event: error\n"
@@ -33,7 +35,7 @@ def error(status: int, code: str, message: str = "") -> bytes:
     return orjson.dumps(document | {"request_id": "req_mock"})
 
 
-def complaint(body: dict[str, Any], version: str | None) -> str | None:
+def complaint(body: Mapping[str, Any], version: str | None) -> str | None:
     """What Anthropic would refuse about this request, or None."""
     if not version:
         return "anthropic-version: header is required"
@@ -69,10 +71,41 @@ def _called(message: dict[str, Any]) -> set[str]:
     return {part["id"] for part in parts if part.get("type") == "tool_use"}
 
 
+class AnthropicForm:
+    """Messages."""
+
+    stream_type = "text/event-stream"
+    stream_error = STREAM_ERROR
+
+    def asked(self, path: str, body: Mapping[str, Any]) -> Asked | None:
+        """`/v1/messages`; the model stands in the body."""
+        if path != "/v1/messages":
+            return None
+        return Asked(
+            model=str(body["model"]), operation="chat", streams=bool(body.get("stream")), body=body
+        )
+
+    def key(self, request: web.BaseRequest) -> str:
+        """The `x-api-key` header."""
+        return request.headers.get("x-api-key", "")
+
+    def complaint(self, request: web.BaseRequest, asked: Asked) -> str | None:
+        """What Anthropic checks: its version header, `max_tokens`, the order of messages and tool results."""
+        return complaint(asked.body, request.headers.get("anthropic-version"))
+
+    def answer(self, asked: Asked, model: str, behaviour: Behaviour, seq: int) -> "Message":
+        """A message."""
+        return Message(asked.body, model, behaviour, seq)
+
+    def error(self, status: int, code: str, message: str = "") -> bytes:
+        """`{type: error, error: {type, message}}`."""
+        return error(status, code, message)
+
+
 class Message:
     """One messages call: its values, its whole body, and its stream."""
 
-    def __init__(self, body: dict[str, Any], model: str, behaviour: Behaviour, seq: int) -> None:
+    def __init__(self, body: Mapping[str, Any], model: str, behaviour: Behaviour, seq: int) -> None:
         self._model, self._behaviour, self._id = model, behaviour, f"msg_{seq}"
         choice = body.get("tool_choice") or {}
         prompt = read_prompt(body["messages"], body.get("system"))

@@ -4,13 +4,15 @@ import base64
 import hashlib
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
+from aiohttp import web
 
 from sluice_devstack.mock_provider.answers import Reply, compose, pieces, read_prompt
 from sluice_devstack.mock_provider.behaviour import Behaviour
+from sluice_devstack.mock_provider.form import Answer, Asked
 
 MODELS = ("gpt-4o-mini", "gpt-4o", "gpt-4.1", "gpt-4.1-mini", "o4-mini", "text-embedding-3-small")
 DONE = b"data: [DONE]\n\n"
@@ -30,6 +32,9 @@ _MESSAGES = {
     "insufficient_quota": "You exceeded your current quota, please check your plan and billing details.",
     "content_filter": "The response was filtered due to the prompt triggering content management policy.",
 }
+
+
+_OPERATIONS = {"/v1/chat/completions": "chat", "/v1/embeddings": "embeddings"}
 
 
 def error(status: int, code: str, message: str = "") -> bytes:
@@ -55,10 +60,42 @@ def models() -> bytes:
     return orjson.dumps({"object": "list", "data": rows})
 
 
+class OpenAIForm:
+    """Chat completions and embeddings."""
+
+    stream_type = "text/event-stream"
+    stream_error = STREAM_ERROR
+
+    def asked(self, path: str, body: Mapping[str, Any]) -> Asked | None:
+        """`/v1/chat/completions` and `/v1/embeddings`; the model stands in the body."""
+        operation = _OPERATIONS.get(path)
+        if operation is None:
+            return None
+        streams = operation == "chat" and bool(body.get("stream"))
+        return Asked(model=str(body["model"]), operation=operation, streams=streams, body=body)
+
+    def key(self, request: web.BaseRequest) -> str:
+        """The bearer token."""
+        return request.headers.get("authorization", "").removeprefix("Bearer ")
+
+    def complaint(self, _request: web.BaseRequest, _asked: Asked) -> None:
+        """None: what it cannot read is refused as it is read."""
+
+    def answer(self, asked: Asked, model: str, behaviour: Behaviour, seq: int) -> Answer:
+        """A completion or embeddings."""
+        if asked.operation == "embeddings":
+            return Embeddings(asked.body, model, behaviour)
+        return Chat(asked.body, model, behaviour, seq)
+
+    def error(self, status: int, code: str, message: str = "") -> bytes:
+        """`{error: {message, type, param, code}}`."""
+        return error(status, code, message)
+
+
 class Chat:
     """One chat completion: its values, its whole body, and its stream."""
 
-    def __init__(self, body: dict[str, Any], model: str, behaviour: Behaviour, seq: int) -> None:
+    def __init__(self, body: Mapping[str, Any], model: str, behaviour: Behaviour, seq: int) -> None:
         self._model, self._behaviour = model, behaviour
         self._choices = int(body.get("n") or 1)
         self._asked_usage = bool((body.get("stream_options") or {}).get("include_usage"))
@@ -187,7 +224,7 @@ def _usage(tokens: int, reply: Reply, behaviour: Behaviour) -> dict[str, Any] | 
 class Embeddings:
     """One embeddings call: unit-free vectors that depend on the text alone."""
 
-    def __init__(self, body: dict[str, Any], model: str, behaviour: Behaviour) -> None:
+    def __init__(self, body: Mapping[str, Any], model: str, behaviour: Behaviour) -> None:
         given = body["input"]
         self._inputs: list[Any] = given if isinstance(given, list) else [given]
         if self._inputs and isinstance(self._inputs[0], int):
@@ -216,6 +253,10 @@ class Embeddings:
         if self.usage is not None:
             document["usage"] = self.usage
         return orjson.dumps(document)
+
+    def events(self) -> Iterator[bytes]:
+        """Embeddings are never streamed."""
+        return iter(())
 
     def _vector(self, entry: object) -> list[float] | str:
         digest = hashlib.sha256(repr(entry).encode()).digest()

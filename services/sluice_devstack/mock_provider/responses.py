@@ -2,12 +2,11 @@
 
 import time
 from email.utils import formatdate
-from typing import Any
 
 from aiohttp import web
 
-from sluice_devstack.mock_provider import anthropic_form, openai_form
 from sluice_devstack.mock_provider.behaviour import Behaviour
+from sluice_devstack.mock_provider.form import Asked, Form
 
 _JSON = "application/json"
 
@@ -33,23 +32,17 @@ def cut(request: web.BaseRequest) -> None:
 
 
 def refusal(
-    request: web.BaseRequest, behaviour: Behaviour, body: dict[str, Any], *, anthropic: bool
+    request: web.BaseRequest, behaviour: Behaviour, form: Form, asked: Asked
 ) -> web.Response | None:
     """The error answer that the behaviour, the key or the request itself calls for."""
-    form = anthropic_form if anthropic else openai_form
     headers = {"x-request-id": "req_refused"}
     if behaviour.status:
         headers |= _retry_after(behaviour.retry_after)
         return answer_json(form.error(behaviour.status, behaviour.code), behaviour.status, headers)
-    if behaviour.key:
-        sent = request.headers.get("x-api-key" if anthropic else "authorization", "")
-        if sent.removeprefix("Bearer ") != behaviour.key:
-            return answer_json(form.error(401, ""), 401, headers)
-    if anthropic:
-        complaint = anthropic_form.complaint(body, request.headers.get("anthropic-version"))
-        if complaint is not None:
-            return answer_json(form.error(400, "", complaint), 400, headers)
-    return None
+    if behaviour.key and form.key(request) != behaviour.key:
+        return answer_json(form.error(401, ""), 401, headers)
+    complaint = form.complaint(request, asked)
+    return None if complaint is None else answer_json(form.error(400, "", complaint), 400, headers)
 
 
 def _retry_after(text: str) -> dict[str, str]:

@@ -14,9 +14,9 @@ import asyncio
 import hashlib
 import signal
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from aiohttp import StreamReader, web
@@ -24,8 +24,10 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from sluice_devstack.mock_provider import anthropic_form, openai_form
+from sluice_devstack.mock_provider import openai_form
 from sluice_devstack.mock_provider.behaviour import Behaviour, BehaviourError, Latency, Rules, parse
+from sluice_devstack.mock_provider.form import Answer, Asked, Form
+from sluice_devstack.mock_provider.forms import form_of
 from sluice_devstack.mock_provider.records import Record, Recorder
 from sluice_devstack.mock_provider.responses import CutError, answer_json, cut, refusal
 
@@ -33,10 +35,15 @@ _JSON = "application/json"
 _REQUEST_BYTES = 64 * 1024 * 1024
 
 
-class _Answer(Protocol):
-    usage: dict[str, Any] | None
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One request under treatment; `model` is the name without its behaviour."""
 
-    def body(self) -> bytes: ...
+    record: Record
+    behaviour: Behaviour
+    form: Form
+    asked: Asked
+    model: str
 
 
 class Mock:
@@ -58,20 +65,22 @@ class Mock:
             return await self._administer(request, path.removeprefix("/_mock/"))
         if path == "/v1/models":
             return answer_json(openai_form.models())
-        if request.method != "POST" or path not in _CALLS:
-            return answer_json(openai_form.error(404, "", f"Unknown path {path}"), 404)
         return await self._call(request, path)
 
     async def _call(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         raw = await request.read()
         headers = request.headers
         try:
-            body = orjson.loads(raw)
-            named = str(body["model"])
-        except (ValueError, KeyError, TypeError):
+            body = orjson.loads(raw) if request.method == "POST" else {}
+            found = form_of(path, body)
+        except (AttributeError, ValueError, KeyError, TypeError):
             return answer_json(
                 openai_form.error(400, "", "The body is not a JSON object with a model"), 400
             )
+        if found is None:
+            return answer_json(openai_form.error(404, "", f"Unknown path {path}"), 404)
+        form, asked = found
+        named = asked.model
         model, _, suffix = named.partition("@")
         if "=" not in suffix:
             model, suffix = named, ""
@@ -84,7 +93,7 @@ class Mock:
         )
         try:
             behaviour = self._behaviour(named, raw, suffix, headers.get("x-mock", ""))
-            response = await self._answer(request, record, behaviour, body, model)
+            response = await self._answer(request, _Turn(record, behaviour, form, asked, model))
             record.outcome = "answered"
         except CutError:
             record.outcome = "cut"
@@ -93,7 +102,7 @@ class Mock:
             record.outcome = "client_gone"
             response = web.Response()
         except (BehaviourError, KeyError, TypeError, ValueError) as exc:
-            response = self._done(record, answer_json(openai_form.error(400, "", repr(exc)), 400))
+            response = self._done(record, answer_json(form.error(400, "", repr(exc)), 400))
             record.outcome = "answered"
         except asyncio.CancelledError:
             record.outcome = "client_gone"
@@ -109,28 +118,21 @@ class Mock:
                 behaviour = parse(text, behaviour)
         return behaviour
 
-    async def _answer(
-        self,
-        request: web.BaseRequest,
-        record: Record,
-        behaviour: Behaviour,
-        body: dict[str, Any],
-        model: str,
-    ) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, turn: "_Turn") -> web.StreamResponse:
+        record, behaviour, form, asked = turn.record, turn.behaviour, turn.form, turn.asked
         if behaviour.latency:
             await asyncio.sleep(self._latency(behaviour.latency, behaviour.seed))
         if behaviour.fault == "hang":
             await asyncio.Event().wait()
         if behaviour.fault == "cut_before_status":
             cut(request)
-        anthropic = record.path == "/v1/messages"
-        refused = refusal(request, behaviour, body, anthropic=anthropic)
+        refused = refusal(request, behaviour, form, asked)
         if refused is not None:
             return self._done(record, refused)
-        answer = _CALLS[record.path](body, model, behaviour, record.seq)
+        answer = form.answer(asked, turn.model, behaviour, record.seq)
         record.usage = answer.usage
-        if body.get("stream") and not isinstance(answer, openai_form.Embeddings):
-            return await self._stream(request, record, behaviour, answer)
+        if asked.streams:
+            return await self._stream(request, turn, answer)
         return await self._whole(request, record, behaviour, answer.body())
 
     async def _whole(
@@ -156,20 +158,17 @@ class Mock:
         return self._done(record, web.Response(body=content, headers=headers))
 
     async def _stream(
-        self,
-        request: web.BaseRequest,
-        record: Record,
-        behaviour: Behaviour,
-        answer: "openai_form.Chat | anthropic_form.Message",
+        self, request: web.BaseRequest, turn: "_Turn", answer: Answer
     ) -> web.StreamResponse:
-        headers = {"content-type": "text/event-stream", "x-request-id": _name(record)}
+        record, behaviour = turn.record, turn.behaviour
+        headers = {"content-type": turn.form.stream_type, "x-request-id": _name(record)}
         response = web.StreamResponse(headers=headers)
         response.enable_chunked_encoding()
         await response.prepare(request)
         record.status = 200
         for number, event in enumerate(answer.events()):
             if behaviour.fault is not None and number >= behaviour.after:
-                await self._stream_fault(request, response, record, behaviour)
+                await self._stream_fault(request, response, turn)
                 break
             if number and behaviour.chunk_delay:
                 await asyncio.sleep(self._latency(behaviour.chunk_delay, behaviour.seed))
@@ -178,21 +177,16 @@ class Mock:
         await response.write_eof()
         return response
 
+    @staticmethod
     async def _stream_fault(
-        self,
-        request: web.BaseRequest,
-        response: web.StreamResponse,
-        record: Record,
-        behaviour: Behaviour,
+        request: web.BaseRequest, response: web.StreamResponse, turn: "_Turn"
     ) -> None:
-        if behaviour.fault in {"cut_stream", "cut_body"}:
+        if turn.behaviour.fault in {"cut_stream", "cut_body"}:
             cut(request)
-        elif behaviour.fault == "malformed":
+        elif turn.behaviour.fault == "malformed":
             await response.write(b'data: {"id": "half\n\n')
-        elif behaviour.fault == "stream_error":
-            anthropic = record.path == "/v1/messages"
-            form = anthropic_form if anthropic else openai_form
-            await response.write(form.STREAM_ERROR)
+        elif turn.behaviour.fault == "stream_error":
+            await response.write(turn.form.stream_error)
 
     @staticmethod
     def _done(record: Record, response: web.Response) -> web.Response:
@@ -241,25 +235,6 @@ class Mock:
 
 def _name(record: Record) -> str:
     return f"req_{record.seq}"
-
-
-def _chat(body: dict[str, Any], model: str, behaviour: Behaviour, seq: int) -> _Answer:
-    return openai_form.Chat(body, model, behaviour, seq)
-
-
-def _embeddings(body: dict[str, Any], model: str, behaviour: Behaviour, _seq: int) -> _Answer:
-    return openai_form.Embeddings(body, model, behaviour)
-
-
-def _messages(body: dict[str, Any], model: str, behaviour: Behaviour, seq: int) -> _Answer:
-    return anthropic_form.Message(body, model, behaviour, seq)
-
-
-_CALLS: dict[str, Callable[[dict[str, Any], str, Behaviour, int], Any]] = {
-    "/v1/chat/completions": _chat,
-    "/v1/embeddings": _embeddings,
-    "/v1/messages": _messages,
-}
 
 
 def _request(

@@ -174,6 +174,7 @@ async def test_owned_flights_are_called_with_their_next_attempt_and_its_worst_ca
         tokens=flights[0].expected_tokens,
         bound=flights[0].bound_tokens,
         scopes=(11, 12, 13),
+        route="only target",
     )
     assert 0 < batch[0].tokens < batch[0].bound
     assert 0 < batch[0].input_nano < batch[0].worst_nano

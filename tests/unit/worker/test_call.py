@@ -78,12 +78,13 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
         kind="openai",
         provider="openai",
         base_url="http://127.0.0.1:1/v1",
-        api_key="",
         model="gpt",
         model_requested="fast",
     )
     made = flight()
-    made.route = cast("Any", SimpleNamespace(target=target, name="smart", arm=None, region=None))
+    made.route = cast(
+        "Any", SimpleNamespace(target=target, name="smart", arm=None, region=None, api_key="")
+    )
     step.start(made, 1)
     assert made.task is not None
     await made.task
@@ -121,12 +122,13 @@ async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
         kind="anthropic",
         provider="anthropic",
         base_url="http://127.0.0.1:1/v1",
-        api_key="",
         model="claude",
         model_requested="smart",
     )
     made = flight()
-    made.route = cast("Any", SimpleNamespace(target=target, name="smart", arm=None, region=None))
+    made.route = cast(
+        "Any", SimpleNamespace(target=target, name="smart", arm=None, region=None, api_key="")
+    )
     step.start(made, 1)
     assert made.task is not None
     await made.task
