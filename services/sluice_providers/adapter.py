@@ -39,11 +39,21 @@ class EmptyError(AdapterError):
 
 
 class ReportedError(AdapterError):
-    """An error inside an answer that began with 2xx; `body` is in OpenAI's error form."""
+    """An error inside an answer that began with 2xx; `body` is in OpenAI's error form.
 
-    def __init__(self, message: str, body: bytes) -> None:
+    `kind`: what it is, where that is known better than that it was in the answer. `usage`: what it reports all the same.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        body: bytes,
+        *,
+        kind: FailureKind | None = None,
+        usage: Usage | None = None,
+    ) -> None:
         super().__init__(message)
-        self.body = body
+        self.body, self.kind, self.usage = body, kind, usage
 
 
 @frozen_value
@@ -68,11 +78,15 @@ class Whole:
 
 @frozen_value
 class Refusal:
-    """A translated error answer: what kind it is, its message, and its body in OpenAI's error form."""
+    """A translated error answer: what kind it is, its message, and its body in OpenAI's error form.
+
+    `retry_after_s`: when to come back, where the body says so instead of a header.
+    """
 
     kind: FailureKind
     message: str
     body: bytes
+    retry_after_s: float | None = None
 
 
 class StreamReader(Protocol):
@@ -124,6 +138,6 @@ class Adapter(Protocol):
         """Begin to translate a stream; `document` is the caller's own request."""
         ...
 
-    def refusal(self, status: int, body: bytes) -> Refusal:
-        """Translate the body of a status of 300 or more; never raises."""
+    def refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> Refusal:
+        """Translate an answer with a status of 300 or more; never raises."""
         ...

@@ -53,7 +53,7 @@ class AnthropicAdapter:
         asked = isinstance(options, dict) and bool(options.get("include_usage"))
         return AnthropicStream(model=call.target.model_requested, usage_asked=asked)
 
-    def refusal(self, status: int, body: bytes) -> Refusal:
+    def refusal(self, status: int, body: bytes, _headers: Mapping[str, str]) -> Refusal:
         """Translate `{type: error, error: {type, message}}`; Anthropic's type serves as OpenAI's code."""
         try:
             document = orjson.loads(body)

@@ -9,6 +9,7 @@ from sluice_core.usage.model import Usage
 from sluice_core.usage.policy import UncountableError, consistent, count, part
 from sluice_providers.adapter import MalformedError, ReportedError, Whole
 from sluice_providers.assembly import ChatAssembly
+from sluice_providers.chat_answer import openai_usage
 from sluice_providers.errors import error_body
 from sluice_providers.openai import parse_object, text_bytes
 from sluice_providers.sse import Event
@@ -54,22 +55,6 @@ def _counters(document: dict[str, Any]) -> Usage:
         output_tokens=count(document, "output_tokens"),
         reasoning_tokens=count(part(document, "output_tokens_details"), "thinking_tokens"),
     )
-
-
-def openai_usage(usage: Usage | None) -> dict[str, Any] | None:
-    """Usage as an OpenAI body holds it."""
-    if usage is None:
-        return None
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": {
-            "cached_tokens": usage.cache_read_tokens,
-            "cache_write_tokens": usage.cache_write_tokens,
-        },
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
 
 
 def reported(document: dict[str, Any]) -> ReportedError:

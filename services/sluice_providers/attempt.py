@@ -160,12 +160,14 @@ class Attempt:
 
     def _refusal(self) -> Answer:
         assert self._status is not None
-        refusal = self._adapter.refusal(self._status, self._hide_key(b"".join(self._pieces)))
+        body = self._hide_key(b"".join(self._pieces))
+        refusal = self._adapter.refusal(self._status, body, self._headers)
+        said = retry_after_s(self._headers, now=time.time())
         return self._answer(
             refusal.kind,
             refusal.message,
             body=refusal.body,
-            retry_after=retry_after_s(self._headers, now=time.time()),
+            retry_after=refusal.retry_after_s if said is None else said,
         )
 
     def _hide_key(self, body: bytes) -> bytes:
@@ -216,13 +218,14 @@ class Attempt:
 
     def reported(self, exc: ReportedError) -> Answer:
         """A 2xx answer carried an error."""
-        kind = (
-            FailureKind.IN_STREAM_ERROR_AFTER_DELTA
-            if self._deltas
-            else FailureKind.IN_STREAM_ERROR_BEFORE_DELTA
-        )
+        kind = exc.kind or FailureKind.IN_STREAM_ERROR_BEFORE_DELTA
+        if self._deltas:
+            kind = FailureKind.IN_STREAM_ERROR_AFTER_DELTA
         message = self._hide_key(str(exc).encode(errors="replace")).decode(errors="replace")
-        return self.failed(kind, message, body=self._hide_key(exc.body))
+        body = self._hide_key(exc.body)
+        if exc.usage is not None:
+            return self._answer(kind, message, body=body, usage=exc.usage, reported=True)
+        return self.failed(kind, message, body=body)
 
     def unreadable(self, exc: Exception) -> Answer:
         """The answer cannot be read; once deltas are out, that is a broken stream."""

@@ -21,9 +21,21 @@ _CONTEXT_WORDS = (
     "exceed context limit",
     "exceeds the context window",
     "input is too long",
+    "exceeds the maximum number of tokens",
+    "input length exceeds the context length",
+    "too many tokens",
 )
 _FUNDS_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _FUNDS_WORDS = ("credit balance is too low", "insufficient balance")
+_KEY_CODES = frozenset(
+    {
+        "API_KEY_INVALID",
+        "ExpiredTokenException",
+        "InvalidSignatureException",
+        "UnrecognizedClientException",
+    }
+)
+"""Of keys that are refused with 400 or 403."""
 _TEXT_BYTES = 1_000
 
 
@@ -35,7 +47,7 @@ def kind_of(status: int, *, code: str, message: str) -> FailureKind:
             return FailureKind.CONTEXT_LENGTH
     if status in {400, 403} and code in _POLICY_CODES:
         return FailureKind.CONTENT_POLICY
-    if status == 401:
+    if status == 401 or (status in {400, 403} and code in _KEY_CODES):
         return FailureKind.KEY_REFUSED
     if status == 402 or (status in {400, 403, 429} and _no_funds(code, message)):
         return FailureKind.OUT_OF_FUNDS

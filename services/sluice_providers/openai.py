@@ -91,7 +91,7 @@ class OpenAIAdapter:
         asked = isinstance(options, dict) and bool(options.get("include_usage"))
         return OpenAIStream(model=call.target.model_requested, usage_asked=asked)
 
-    def refusal(self, status: int, body: bytes) -> Refusal:
+    def refusal(self, status: int, body: bytes, _headers: Mapping[str, str]) -> Refusal:
         """Read `{error: {message, type, param, code}}` and the looser forms of compatible servers."""
         code, message = "", ""
         try:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from tests.conformance.driver import Calls, Mock
+from tests.conformance.kinds import KINDS
 
 from sluice_providers.http import Transport
 
@@ -30,7 +31,7 @@ async def transport() -> AsyncIterator[Transport]:
         yield opened
 
 
-@pytest.fixture(params=["openai", "anthropic"])
+@pytest.fixture(params=KINDS)
 def calls(request: pytest.FixtureRequest, transport: Transport, mock: Mock) -> Calls:
     return Calls(transport, request.param, f"{mock.url}/v1")
 

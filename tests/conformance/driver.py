@@ -5,10 +5,12 @@ from uuid import UUID, uuid4
 
 import httpx
 import orjson
+from tests.conformance.kinds import KINDS, Kind
 
 from sluice_providers.calls import call
 from sluice_providers.http import Transport
 from sluice_providers.port import Answer, Call, Target
+from sluice_providers.registry import adapter_for
 
 
 class Mock:
@@ -45,6 +47,11 @@ class Calls:
         self.chunks: list[dict[str, Any]] = []
         self.job = UUID(int=0)
 
+    @property
+    def its(self) -> Kind:
+        """What is special about the wire format."""
+        return KINDS[self.kind]
+
     def build(
         self, *, behaviour: str = "", stream: bool = False, operation: Any = "chat", **options: Any
     ) -> Call:
@@ -58,7 +65,7 @@ class Calls:
             "answer_bytes_limit": options.pop("limit", 32_000_000),
             "deadline": options.pop("deadline", 20.0),
         }
-        name = options.pop("model", "gpt-4o-mini" if self.kind == "openai" else "claude-sonnet-4-5")
+        name = options.pop("model", KINDS[self.kind].model)
         target = Target(
             account="mock",
             kind=self.kind,
@@ -83,6 +90,13 @@ class Calls:
             target=target,
             **limits,
         )
+
+    def sent(self, **options: Any) -> dict[str, Any]:
+        """The body that a call goes out with."""
+        call = self.build(**options)
+        outgoing = adapter_for(self.kind).outgoing(call, orjson.loads(call.body))
+        document: dict[str, Any] = orjson.loads(outgoing.content)
+        return document
 
     async def __call__(self, **options: Any) -> Answer:
         self.chunks = []

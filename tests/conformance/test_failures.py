@@ -16,9 +16,6 @@ from sluice_providers.calls import call
 from sluice_providers.http import Transport
 from sluice_schemas.errors import ErrorCode
 
-STREAM_START = {"openai": 3, "anthropic": 5}
-"""After how many of the mock's events something has been handed out."""
-
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
@@ -142,7 +139,7 @@ async def test_too_large(calls: Calls, stream: bool) -> None:
 async def test_streams_that_break(
     calls: Calls, started: bool, fault: str, before: FailureKind, after: FailureKind
 ) -> None:
-    events = STREAM_START[calls.kind] if started else 0
+    events = calls.its.started if started else 0
     answer = await calls(stream=True, behaviour=f"fault={fault},after={events}")
     assert answer.failure is (after if started else before)
     assert bool(answer.deltas) is started

@@ -29,6 +29,7 @@ class FailureKind(StrEnum):
     STATUS_ERROR = "status_error"
     CONTEXT_LENGTH = "context_length"
     CONTENT_POLICY = "content_policy"
+    PROMPT_BLOCKED = "prompt_blocked"
     KEY_REFUSED = "key_refused"
     OUT_OF_FUNDS = "out_of_funds"
     CUT_AFTER_STATUS = "cut_after_status"
@@ -131,6 +132,13 @@ FATES: Final[dict[FailureKind, Fate]] = {
         "failed",
         "none",
         "the provider's policy refused the request",
+    ),
+    FailureKind.PROMPT_BLOCKED: _row(
+        "yes",
+        ErrorCode.CONTENT_FILTERED,
+        "failed",
+        "estimated",
+        "the provider's policy refused the prompt in a 2xx answer, so its input may be billed",
     ),
     FailureKind.KEY_REFUSED: _row(
         "yes",

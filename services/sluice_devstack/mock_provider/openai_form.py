@@ -1,7 +1,6 @@
 """The mock's OpenAI side: chat completions, embeddings, models, their streams and errors."""
 
 import base64
-import hashlib
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from aiohttp import web
 from sluice_devstack.mock_provider.answers import Reply, compose, pieces, read_prompt
 from sluice_devstack.mock_provider.behaviour import Behaviour
 from sluice_devstack.mock_provider.form import Answer, Asked
+from sluice_devstack.mock_provider.vectors import SIZE, vector
 
 MODELS = ("gpt-4o-mini", "gpt-4o", "gpt-4.1", "gpt-4.1-mini", "o4-mini", "text-embedding-3-small")
 DONE = b"data: [DONE]\n\n"
@@ -230,7 +230,7 @@ class Embeddings:
         if self._inputs and isinstance(self._inputs[0], int):
             self._inputs = [self._inputs]
         self._base64 = body.get("encoding_format") == "base64"
-        self._size = int(body.get("dimensions") or 8)
+        self._size = int(body.get("dimensions") or SIZE)
         self._model = model
         tokens = sum(
             -(-len(entry.encode()) // 4) if isinstance(entry, str) else len(entry)
@@ -259,8 +259,7 @@ class Embeddings:
         return iter(())
 
     def _vector(self, entry: object) -> list[float] | str:
-        digest = hashlib.sha256(repr(entry).encode()).digest()
-        vector = [digest[index % 32] / 256 - 0.5 for index in range(self._size)]
+        values = vector(entry, self._size)
         if self._base64:
-            return base64.b64encode(struct.pack(f"<{self._size}f", *vector)).decode()
-        return vector
+            return base64.b64encode(struct.pack(f"<{self._size}f", *values)).decode()
+        return values

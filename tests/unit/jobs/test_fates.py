@@ -28,6 +28,7 @@ ROWS = [
     ("reset_no_status", "yes", "outcome_unknown", "unknown", False, "unknown"),
     ("context_length", "yes", "context_length_exceeded", "failed", False, "none"),
     ("content_policy", "yes", "content_filtered", "failed", False, "none"),
+    ("prompt_blocked", "yes", "content_filtered", "failed", False, "estimated"),
     ("key_refused", "yes", "provider_auth", "failed", True, "none"),
     ("out_of_funds", "yes", "provider_auth", "failed", True, "none"),
     ("cut_after_status", "yes", "provider_invalid_response", "failed", False, "estimated"),

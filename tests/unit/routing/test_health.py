@@ -17,6 +17,7 @@ ROWS = [
     ("reset_no_status", "ill", None, "unavailable"),
     ("context_length", "neutral", "context_length", "context_length"),
     ("content_policy", "neutral", "content_filter", "content_filter"),
+    ("prompt_blocked", "neutral", "content_filter", "content_filter"),
     ("key_refused", "fault", "auth", "auth"),
     ("out_of_funds", "fault", "auth", "auth"),
     ("cut_after_status", "ill", "invalid_response", "invalid_response"),

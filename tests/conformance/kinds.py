@@ -1,0 +1,58 @@
+"""What the wire formats differ in, so that the same cases can be asked of all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One wire format. `stops` are its stop reasons and what becomes of them; `started` is after how many of the
+    mock's events something has been handed out; `counters` are the counters that it has beside input and output."""
+
+    model: str
+    stops: Mapping[str, str]
+    started: int
+    counters: frozenset[str]
+    remote_images: bool = True
+    one_call: bool = True
+    embeds: bool = False
+    reasons: bool = False
+    requires: bool = True
+
+
+KINDS: Mapping[str, Kind] = {
+    "openai": Kind(
+        model="gpt-4o-mini",
+        stops={"stop": "stop", "length": "length", "content_filter": "content_filter"},
+        started=3,
+        counters=frozenset({"cached", "reasoning"}),
+        embeds=True,
+    ),
+    "anthropic": Kind(
+        model="claude-sonnet-4-5",
+        stops={
+            "end_turn": "stop",
+            "stop_sequence": "stop",
+            "max_tokens": "length",
+            "model_context_window_exceeded": "length",
+            "refusal": "content_filter",
+        },
+        started=5,
+        counters=frozenset({"cached", "cache_write"}),
+    ),
+    "gemini": Kind(
+        model="gemini-2.5-flash",
+        stops={
+            "STOP": "stop",
+            "MAX_TOKENS": "length",
+            "SAFETY": "content_filter",
+            "RECITATION": "content_filter",
+            "OTHER": "stop",
+        },
+        started=1,
+        counters=frozenset({"cached", "reasoning"}),
+        one_call=False,
+        embeds=True,
+        reasons=True,
+    ),
+}
