@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from sluice_platform.values import frozen_value
+from sluice_providers.ndjson import NdjsonParser
 from sluice_providers.sse import Event, SseParser
 
 
@@ -32,4 +33,10 @@ SSE: Final = Framing(
     accept="text/event-stream",
     marks=("event-stream",),
     parser=lambda limit: SseParser(limit=limit),
+)
+
+NDJSON: Final = Framing(
+    accept="application/x-ndjson",
+    marks=("ndjson",),
+    parser=lambda limit: NdjsonParser(limit=limit),
 )

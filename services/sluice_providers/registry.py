@@ -6,12 +6,14 @@ from typing import Final
 from sluice_providers.adapter import Adapter
 from sluice_providers.anthropic import AnthropicAdapter
 from sluice_providers.gemini import GeminiAdapter
+from sluice_providers.ollama import OllamaAdapter
 from sluice_providers.openai import OpenAIAdapter
 
 ADAPTERS: Final[Mapping[str, Adapter]] = {
     "openai": OpenAIAdapter(),
     "anthropic": AnthropicAdapter(),
     "gemini": GeminiAdapter(),
+    "ollama": OllamaAdapter(),
 }
 
 

@@ -55,4 +55,15 @@ KINDS: Mapping[str, Kind] = {
         embeds=True,
         reasons=True,
     ),
+    "ollama": Kind(
+        model="qwen3",
+        stops={"stop": "stop", "length": "length"},
+        started=1,
+        counters=frozenset(),
+        remote_images=False,
+        one_call=False,
+        embeds=True,
+        reasons=True,
+        requires=False,
+    ),
 }
