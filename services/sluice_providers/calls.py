@@ -15,7 +15,7 @@ from sluice_providers.clock import Timeouts
 from sluice_providers.faults import ExchangeError, unprepared
 from sluice_providers.http import Transport
 from sluice_providers.port import Answer, Call
-from sluice_providers.sse import EventTooLargeError
+from sluice_providers.sse import BrokenEventError, EventTooLargeError
 
 __all__ = ["OnChunks", "call"]
 
@@ -64,6 +64,6 @@ async def _exchange(
         return attempt.failed(FailureKind.TOO_LARGE, f"the answer has more than {limit} bytes")
     except ReportedError as exc:
         return attempt.reported(exc)
-    except (EventTooLargeError, EmptyError, MalformedError) as exc:
+    except (BrokenEventError, EventTooLargeError, EmptyError, MalformedError) as exc:
         return attempt.unreadable(exc)
     return attempt.finish()

@@ -87,6 +87,12 @@ class Media:
     url: str | None
 
 
+def offered(operation: str, *operations: str) -> None:
+    """Raise UntranslatableError for an operation that a provider does not have."""
+    if operation not in operations:
+        raise UntranslatableError("url", f"this provider has no {operation}")
+
+
 def refuse(document: Mapping[str, Any]) -> None:
     """Raise UntranslatableError for what none of these formats can say."""
     for name in _REFUSED:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from sluice_platform.values import frozen_value
+from sluice_providers.eventstream import EventStreamParser
 from sluice_providers.ndjson import NdjsonParser
 from sluice_providers.sse import Event, SseParser
 
@@ -12,7 +13,7 @@ class EventParser(Protocol):
     """Takes bytes however they are cut and gives the events that they complete."""
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Take the next bytes. Raises EventTooLargeError, or MalformedError."""
+        """Take the next bytes. Raises EventTooLargeError, or BrokenEventError."""
         ...
 
 
@@ -39,4 +40,10 @@ NDJSON: Final = Framing(
     accept="application/x-ndjson",
     marks=("ndjson",),
     parser=lambda limit: NdjsonParser(limit=limit),
+)
+
+EVENT_STREAM: Final = Framing(
+    accept="application/vnd.amazon.eventstream",
+    marks=("vnd.amazon.eventstream",),
+    parser=lambda limit: EventStreamParser(limit=limit),
 )

@@ -10,7 +10,7 @@ from sluice_core.usage.model import Usage
 from sluice_core.usage.policy import count
 from sluice_providers.adapter import MalformedError, Outgoing, Refusal, Whole
 from sluice_providers.chat_answer import NOT_IN_FORM, counted, embeddings
-from sluice_providers.chat_request import inputs, left_out, unlike_a_chat
+from sluice_providers.chat_request import inputs, left_out, offered, unlike_a_chat
 from sluice_providers.errors import error_body, kind_of, wrap
 from sluice_providers.framing import SSE
 from sluice_providers.gemini_answer import GeminiStream, reported, translate
@@ -30,6 +30,7 @@ class GeminiAdapter:
 
     def outgoing(self, call: Call, document: dict[str, Any]) -> Outgoing:
         """Translate the request."""
+        offered(call.operation, "chat", "embeddings")
         try:
             if call.operation == "embeddings":
                 method = self.embedding_method

@@ -9,7 +9,7 @@ from sluice_core.usage.model import Usage
 from sluice_core.usage.policy import count
 from sluice_providers.adapter import EmptyError, MalformedError, Outgoing, Refusal, Whole
 from sluice_providers.chat_answer import NOT_IN_FORM, counted, embeddings
-from sluice_providers.chat_request import inputs, left_out, unlike_a_chat
+from sluice_providers.chat_request import inputs, left_out, offered, unlike_a_chat
 from sluice_providers.errors import error_body, kind_of, wrap
 from sluice_providers.framing import NDJSON
 from sluice_providers.ollama_answer import OllamaStream, reported, translate
@@ -27,6 +27,7 @@ class OllamaAdapter:
 
     def outgoing(self, call: Call, document: dict[str, Any]) -> Outgoing:
         """Translate the request; a key is sent where there is one, as ollama.com wants it."""
+        offered(call.operation, "chat", "embeddings")
         try:
             if call.operation == "embeddings":
                 path, (request, warnings) = "embed", _embed(call, document)

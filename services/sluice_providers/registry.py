@@ -5,6 +5,7 @@ from typing import Final
 
 from sluice_providers.adapter import Adapter
 from sluice_providers.anthropic import AnthropicAdapter
+from sluice_providers.bedrock import BedrockAdapter
 from sluice_providers.gemini import GeminiAdapter
 from sluice_providers.ollama import OllamaAdapter
 from sluice_providers.openai import OpenAIAdapter
@@ -12,6 +13,7 @@ from sluice_providers.openai import OpenAIAdapter
 ADAPTERS: Final[Mapping[str, Adapter]] = {
     "openai": OpenAIAdapter(),
     "anthropic": AnthropicAdapter(),
+    "bedrock": BedrockAdapter(),
     "gemini": GeminiAdapter(),
     "ollama": OllamaAdapter(),
 }

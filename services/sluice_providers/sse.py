@@ -14,6 +14,10 @@ class EventTooLargeError(ValueError):
     """One event has more bytes than allowed."""
 
 
+class BrokenEventError(ValueError):
+    """The bytes are no event in the framing."""
+
+
 class Event(NamedTuple):
     """One event: its type (empty where not named) and its data lines joined by line feeds."""
 

@@ -61,6 +61,7 @@ class Calls:
             body.setdefault(
                 "messages", [{"role": "user", "content": options.pop("prompt", "hello there")}]
             )
+        key = options.pop("api_key", "sk-secret")
         limits = {
             "answer_bytes_limit": options.pop("limit", 32_000_000),
             "deadline": options.pop("deadline", 20.0),
@@ -84,7 +85,7 @@ class Calls:
             job_id=self.job,
             attempt=1,
             operation=operation,
-            api_key="sk-secret",
+            api_key=key,
             body=orjson.dumps(body),
             stream=stream,
             target=target,

@@ -66,4 +66,20 @@ KINDS: Mapping[str, Kind] = {
         reasons=True,
         requires=False,
     ),
+    "bedrock": Kind(
+        model="us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        stops={
+            "end_turn": "stop",
+            "stop_sequence": "stop",
+            "max_tokens": "length",
+            "model_context_window_exceeded": "length",
+            "content_filtered": "content_filter",
+            "guardrail_intervened": "content_filter",
+        },
+        started=2,
+        counters=frozenset({"cached", "cache_write"}),
+        remote_images=False,
+        one_call=False,
+        reasons=True,
+    ),
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from aiohttp import web
 
@@ -57,4 +57,13 @@ class Form(Protocol):
 
     def error(self, status: int, code: str, message: str = "") -> bytes:
         """The error body for a status; `code` replaces the usual code of that status."""
+        ...
+
+
+@runtime_checkable
+class HeadedErrors(Protocol):
+    """A form whose errors have headers of their own."""
+
+    def error_headers(self, status: int, code: str) -> dict[str, str]:
+        """The headers of an error."""
         ...

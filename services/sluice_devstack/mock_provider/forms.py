@@ -4,12 +4,19 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sluice_devstack.mock_provider.anthropic_form import AnthropicForm
+from sluice_devstack.mock_provider.bedrock_form import BedrockForm
 from sluice_devstack.mock_provider.form import Asked, Form
 from sluice_devstack.mock_provider.gemini_form import GeminiForm
 from sluice_devstack.mock_provider.ollama_form import OllamaForm
 from sluice_devstack.mock_provider.openai_form import OpenAIForm
 
-FORMS: Final[tuple[Form, ...]] = (OpenAIForm(), AnthropicForm(), GeminiForm(), OllamaForm())
+FORMS: Final[tuple[Form, ...]] = (
+    OpenAIForm(),
+    AnthropicForm(),
+    GeminiForm(),
+    OllamaForm(),
+    BedrockForm(),
+)
 
 
 def form_of(path: str, body: Mapping[str, Any]) -> tuple[Form, Asked] | None:

@@ -6,7 +6,7 @@ from email.utils import formatdate
 from aiohttp import web
 
 from sluice_devstack.mock_provider.behaviour import Behaviour
-from sluice_devstack.mock_provider.form import Asked, Form
+from sluice_devstack.mock_provider.form import Asked, Form, HeadedErrors
 
 _JSON = "application/json"
 
@@ -35,14 +35,22 @@ def refusal(
     request: web.BaseRequest, behaviour: Behaviour, form: Form, asked: Asked
 ) -> web.Response | None:
     """The error answer that the behaviour, the key or the request itself calls for."""
+    complaint = ""
+    if behaviour.status:
+        status, code = behaviour.status, behaviour.code
+    elif behaviour.key and form.key(request) != behaviour.key:
+        status, code = 401, ""
+    else:
+        complaint = form.complaint(request, asked) or ""
+        if not complaint:
+            return None
+        status, code = 400, ""
     headers = {"x-request-id": "req_refused"}
     if behaviour.status:
         headers |= _retry_after(behaviour.retry_after)
-        return answer_json(form.error(behaviour.status, behaviour.code), behaviour.status, headers)
-    if behaviour.key and form.key(request) != behaviour.key:
-        return answer_json(form.error(401, ""), 401, headers)
-    complaint = form.complaint(request, asked)
-    return None if complaint is None else answer_json(form.error(400, "", complaint), 400, headers)
+    if isinstance(form, HeadedErrors):
+        headers |= form.error_headers(status, code)
+    return answer_json(form.error(status, code, complaint), status, headers)
 
 
 def _retry_after(text: str) -> dict[str, str]:

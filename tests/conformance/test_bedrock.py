@@ -1,0 +1,75 @@
+"""What only Bedrock's form has: errors named in a header, keys of several parts, reasoning with signatures."""
+
+import asyncio
+
+import orjson
+import pytest
+from tests.conformance.driver import Calls, Mock
+from tests.conformance.test_answers import parse
+
+from sluice_core.jobs.fates import FailureKind
+from sluice_core.usage.model import Usage
+from sluice_providers.http import Transport
+
+
+@pytest.fixture
+def bedrock(transport: Transport, mock: Mock) -> Calls:
+    return Calls(transport, "bedrock", mock.url)
+
+
+async def test_a_refused_key_is_told_from_a_model_that_is_not_allowed(bedrock: Calls) -> None:
+    code = "UnrecognizedClientException"
+    refused = await bedrock(behaviour=f"status=403,code={code}")
+    assert refused.failure is FailureKind.KEY_REFUSED
+    assert orjson.loads(refused.body or b"")["error"]["code"] == code
+    denied = await bedrock(behaviour="status=403")
+    assert denied.failure is FailureKind.STATUS_ERROR
+
+
+async def test_an_exception_in_a_stream_is_named(bedrock: Calls) -> None:
+    answer = await bedrock(stream=True, behaviour="fault=stream_error,after=3")
+    assert answer.failure is FailureKind.IN_STREAM_ERROR_AFTER_DELTA
+    assert orjson.loads(answer.body or b"")["error"]["code"] == "throttlingException"
+
+
+async def test_usage_that_does_not_come_any_more_is_estimated(bedrock: Calls) -> None:
+    # messageStart, 4 words, the block's end, messageStop: the 8th would be metadata
+    answer = await bedrock(stream=True, behaviour="fault=empty,after=7")
+    assert (answer.failure, answer.usage_source) == (None, "estimated")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_reasoning_is_kept_as_it_is_sent_back(bedrock: Calls, stream: bool) -> None:
+    answer = await bedrock(stream=stream, behaviour="reasoning=5")
+    message = parse(answer).choices[0].message
+    block = {"type": "thinking", "thinking": "Let me think.", "signature": "c2lnbmF0dXJl"}
+    assert (message.model_extra or {})["thinking_blocks"] == [block]
+    said = [
+        {"role": "user", "content": "x"},
+        message.model_dump(),
+        {"role": "user", "content": "y"},
+    ]
+    sent = bedrock.sent(body={"messages": said})
+    told = {"text": "Let me think.", "signature": "c2lnbmF0dXJl"}
+    assert sent["messages"][1]["content"][0] == {"reasoningContent": {"reasoningText": told}}
+    assert answer.usage == Usage(input_tokens=3, output_tokens=9)
+
+
+async def test_no_part_of_a_key_is_quoted(bedrock: Calls) -> None:
+    token = "FwoGZXIvYXdzEXAMPLETOKEN"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = orjson.dumps({"message": f"the canonical string has x-amz-security-token:{token}"})
+        head = b"HTTP/1.1 403 No\r\nx-amzn-errortype: InvalidSignatureException\r\n"
+        writer.write(head + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        answer = await bedrock(
+            base_url=f"http://127.0.0.1:{port}", api_key=f"AKIDEXAMPLE:secretsecretsecret:{token}"
+        )
+    assert answer.failure is FailureKind.KEY_REFUSED
+    assert answer.message.endswith("x-amz-security-token:[key]")
