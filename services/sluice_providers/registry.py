@@ -6,6 +6,7 @@ from typing import Final
 from sluice_providers.adapter import Adapter
 from sluice_providers.anthropic import AnthropicAdapter
 from sluice_providers.bedrock import BedrockAdapter
+from sluice_providers.cohere import CohereAdapter
 from sluice_providers.gemini import GeminiAdapter
 from sluice_providers.ollama import OllamaAdapter
 from sluice_providers.openai import OpenAIAdapter
@@ -14,6 +15,7 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
     "openai": OpenAIAdapter(),
     "anthropic": AnthropicAdapter(),
     "bedrock": BedrockAdapter(),
+    "cohere": CohereAdapter(),
     "gemini": GeminiAdapter(),
     "ollama": OllamaAdapter(),
 }

@@ -82,4 +82,13 @@ KINDS: Mapping[str, Kind] = {
         one_call=False,
         reasons=True,
     ),
+    "cohere": Kind(
+        model="command-a-03-2025",
+        stops={"COMPLETE": "stop", "STOP_SEQUENCE": "stop", "MAX_TOKENS": "length"},
+        started=3,
+        counters=frozenset({"cached"}),
+        one_call=False,
+        embeds=True,
+        reasons=True,
+    ),
 }

@@ -12,7 +12,7 @@ from sluice_core.config.routing import BreakerConfig, Label, Routing
 from sluice_core.config.scopes import LARGEST, DispatchConfig, Scoped, ScopeLimits, Weight
 from sluice_schemas.classes import JobClass
 
-ProviderKind = Literal["openai", "anthropic", "gemini", "ollama", "bedrock"]
+ProviderKind = Literal["openai", "anthropic", "gemini", "ollama", "bedrock", "cohere"]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f/]+$", min_length=1, max_length=128)]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]

@@ -241,6 +241,7 @@ STATUS_FATES: Final[dict[int, Fate]] = {
     413: _refused(ErrorCode.TOO_LARGE, False, "the provider takes no request of this size"),
     425: _refused(ErrorCode.PROVIDER_UNAVAILABLE, True, _MAY_CLEAR),
     429: _refused(ErrorCode.PROVIDER_RATE_LIMITED, True, "waits for what Retry-After says"),
+    499: _refused(ErrorCode.PROVIDER_UNAVAILABLE, True, "the provider cancelled it by itself"),
     504: _refused(ErrorCode.PROVIDER_TIMEOUT, True, _MAY_CLEAR),
 }
 """Statuses with a row of their own; the others go by their hundred (`fate`)."""

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from sluice_devstack.mock_provider.anthropic_form import AnthropicForm
 from sluice_devstack.mock_provider.bedrock_form import BedrockForm
+from sluice_devstack.mock_provider.cohere_form import CohereForm
 from sluice_devstack.mock_provider.form import Asked, Form
 from sluice_devstack.mock_provider.gemini_form import GeminiForm
 from sluice_devstack.mock_provider.ollama_form import OllamaForm
@@ -16,6 +17,7 @@ FORMS: Final[tuple[Form, ...]] = (
     GeminiForm(),
     OllamaForm(),
     BedrockForm(),
+    CohereForm(),
 )
 
 

@@ -56,6 +56,7 @@ STATUSES = [
     (422, "provider_error", False),
     (425, "provider_unavailable", True),
     (429, "provider_rate_limited", True),
+    (499, "provider_unavailable", True),
     (500, "provider_unavailable", True),
     (502, "provider_unavailable", True),
     (503, "provider_unavailable", True),

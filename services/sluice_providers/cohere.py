@@ -1,0 +1,108 @@
+"""Cohere's v2 wire format, spoken to callers in OpenAI's form: chat and embeddings."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from sluice_core.jobs.fates import FailureKind
+from sluice_core.usage.model import Usage
+from sluice_core.usage.policy import part
+from sluice_providers.adapter import MalformedError, Outgoing, Refusal, Whole
+from sluice_providers.chat_answer import NOT_IN_FORM, counted, embeddings
+from sluice_providers.chat_request import inputs, left_out, offered, unlike_a_chat
+from sluice_providers.cohere_answer import CohereStream, tokens, translate
+from sluice_providers.cohere_request import translate as translate_request
+from sluice_providers.errors import error_body, kind_of, wrap
+from sluice_providers.framing import SSE
+from sluice_providers.openai import parse_object
+from sluice_providers.port import Call
+
+_INPUT_TYPE: Final = "search_document"
+_EMBEDDING_FIELDS: Final = frozenset({"input", "dimensions", "encoding_format", "input_type"})
+
+
+class CohereAdapter:
+    """Translates chat and embeddings."""
+
+    framing = SSE
+
+    def outgoing(self, call: Call, document: dict[str, Any]) -> Outgoing:
+        """Translate the request."""
+        offered(call.operation, "chat", "embeddings")
+        target = call.target
+        try:
+            if call.operation == "embeddings":
+                path, (request, warnings) = "embed", _embed(call, document)
+            else:
+                path = "chat"
+                request, warnings = translate_request(
+                    document,
+                    model=target.model,
+                    stream=call.stream,
+                    default_max_tokens=target.default_max_tokens,
+                )
+        except NOT_IN_FORM as exc:
+            raise unlike_a_chat(exc) from exc
+        base = target.base_url.rstrip("/").removesuffix("/v1").removesuffix("/v2")
+        return Outgoing(
+            url=f"{base}/v2/{path}",
+            headers=(("authorization", f"Bearer {call.api_key}"),),
+            content=orjson.dumps(request),
+            warnings=warnings,
+        )
+
+    def whole(self, call: Call, body: bytes) -> Whole:
+        """Translate a whole answer."""
+        document = parse_object(body)
+        if call.operation == "chat":
+            return translate(call, document)
+        try:
+            rows = list(document["embeddings"]["float"])
+        except NOT_IN_FORM as exc:
+            raise MalformedError("the answer has no list of embeddings") from exc
+        return embeddings(call, rows, usage=counted(_embedded, document.get("meta")))
+
+    def stream(self, call: Call, document: Mapping[str, Any]) -> CohereStream:
+        """Begin a stream."""
+        return CohereStream(call, document)
+
+    def refusal(self, status: int, body: bytes, _headers: Mapping[str, str]) -> Refusal:
+        """Translate `{message}`. 498 is a token that is no longer valid, or a text that is blocked."""
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            document = None
+        said = document.get("message") if isinstance(document, dict) else None
+        if isinstance(said, str) and said:
+            message, content = said, error_body(said)
+        else:
+            message, content = wrap(status, body)
+        kind = kind_of(status, code="", message=message)
+        if status == 498:
+            blocked = "blocked" in message.lower()
+            kind = FailureKind.CONTENT_POLICY if blocked else FailureKind.KEY_REFUSED
+        return Refusal(kind=kind, message=message, body=content)
+
+
+def _embed(call: Call, document: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    warnings = list(left_out(document, _EMBEDDING_FIELDS))
+    kind = document.get("input_type") or call.target.options.get("input_type")
+    if kind is None:
+        kind = _INPUT_TYPE
+        warnings.append(f"input_type: this provider asks for one; {_INPUT_TYPE} was sent")
+    request: dict[str, Any] = {
+        "model": call.target.model,
+        "texts": inputs(document),
+        "input_type": kind,
+        "embedding_types": ["float"],
+        # Otherwise an input that is too long would be cut and nobody told.
+        "truncate": "NONE",
+    }
+    if document.get("dimensions"):
+        request["output_dimension"] = document["dimensions"]
+    return request, tuple(warnings)
+
+
+def _embedded(document: dict[str, Any]) -> Usage:
+    return Usage(input_tokens=tokens(part(document, "billed_units"), "input_tokens"))
