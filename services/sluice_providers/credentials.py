@@ -158,8 +158,10 @@ Fetch = Callable[[], Awaitable[Token]]
 class Tokens:
     """A token that is renewed before its end, by `renew` in the background; no call waits for one but the first."""
 
-    def __init__(self, account: str, fetch: Fetch) -> None:
-        self._account, self._fetch = account, fetch
+    def __init__(
+        self, account: str, fetch: Fetch, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._account, self._fetch, self._clock = account, fetch, clock
         self._secret: str | None = None
         self._came_at = self._ends_at = 0.0
         self._renew_at = 0.0
@@ -173,11 +175,11 @@ class Tokens:
 
     async def first(self) -> str:
         """Wait for a token that counts; soon after a failure it is that failure."""
-        now = time.time()
+        now = self._clock()
         if self._failed is not None and now < self._renew_at:
             raise NoSecretError(self._failed.kind, str(self._failed))
         await self.renew()
-        secret = self.take(time.time())
+        secret = self.take(self._clock())
         if secret is None:
             failed = self._failed or NoSecretError(FailureKind.KEY_REFUSED, "there is no token")
             raise NoSecretError(failed.kind, str(failed))
@@ -203,10 +205,10 @@ class Tokens:
         except NoSecretError as exc:
             self._failures += 1
             wait_s = min(RETRY_MOST_S, RETRY_S * 2.0 ** min(self._failures - 1, 10))
-            self._failed, self._renew_at = exc, time.time() + wait_s
+            self._failed, self._renew_at = exc, self._clock() + wait_s
             _log.warning("token.not_renewed", account=self._account, error=str(exc), retry_s=wait_s)
             return
-        now = time.time()
+        now = self._clock()
         self._failed, self._failures = None, 0
         self._secret, self._came_at, self._ends_at = token.secret, now, now + token.life_s
         self._renew_at = now + token.life_s * RENEWED_AT
