@@ -140,6 +140,7 @@ def _target(
         total_timeout_s=account.timeouts.total,
         default_max_tokens=default_max_tokens,
         options=account.options,
+        quirks=account.differences,
     )
 
 

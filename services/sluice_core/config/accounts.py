@@ -6,6 +6,7 @@ from typing import Final
 from pydantic import Field, SecretStr
 
 from sluice_core.config.base import Section
+from sluice_core.config.compatible import ROWS
 
 NAMES: Final[Mapping[str, str]] = {"azure": "azure.ai.openai"}
 """The OpenTelemetry `gen_ai.provider.name` of kinds that have another name there."""
@@ -13,6 +14,7 @@ NAMES: Final[Mapping[str, str]] = {"azure": "azure.ai.openai"}
 BASE_URLS: Final[Mapping[str, str]] = {
     "openai": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com",
+    **{name: url for name, (url, _) in ROWS.items() if url is not None},
 }
 """Where a provider of this name is reached, unless `base_url` says otherwise."""
 

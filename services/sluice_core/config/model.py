@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
 
 from sluice_core.config.accounts import BASE_URLS, NAMES, EntraConfig
 from sluice_core.config.base import Price, Section
+from sluice_core.config.compatible import Quirks, quirks_of
 from sluice_core.config.durations import Duration, Period, Size
 from sluice_core.config.routing import BreakerConfig, Label, Routing
 from sluice_core.config.scopes import LARGEST, DispatchConfig, Scoped, ScopeLimits, Weight
@@ -46,7 +47,7 @@ class ProviderConfig(Section):
     `provider` is the OpenTelemetry `gen_ai.provider.name` and the name prices are found by; it is
     the kind's where absent. `base_url` may be left out where the provider's is known. Of the keys in `api_keys`, or on
     the lines of `api_key_file`, each serves in turn. `options` are what one kind alone asks for, such as a region or
-    an API version. `limits` hold over all its callers and workers together.
+    an API version; `quirks` are laid over what is known of a compatible provider. `limits` hold over all its callers and workers together.
     """
 
     kind: ProviderKind
@@ -57,6 +58,7 @@ class ProviderConfig(Section):
     entra: EntraConfig | None = None
     provider: str | None = Field(default=None, min_length=1)
     options: dict[str, str] = {}
+    quirks: Quirks | None = None
     pool: Slug = "default"
     timeouts: Timeouts = Timeouts()
     breaker: BreakerConfig = BreakerConfig()
@@ -71,6 +73,11 @@ class ProviderConfig(Section):
     def url(self) -> str:
         """Where it is reached; empty where that is neither said nor known."""
         return self.base_url or BASE_URLS.get(self.provider_name, "")
+
+    @property
+    def differences(self) -> Quirks | None:
+        """In what it differs from OpenAI's form; None where in nothing, or where it speaks another."""
+        return quirks_of(self.provider_name, self.quirks) if self.kind == "openai" else None
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Set
 
+from sluice_core.config.accounts import BASE_URLS
 from sluice_core.config.bounds import check_bounds
 from sluice_core.config.document import Path, Problem
 from sluice_core.config.durations import duration_text
@@ -60,7 +61,8 @@ def _providers(config: Config) -> Iterator[Problem]:
             message = f"stands beside {ways[0]}; an account has one of {', '.join(_WAYS)}"
             yield Problem(path=(*path, ways[1]), message=message)
         if not account.url:
-            message = f"is missing, and for {account.provider_name} none is known"
+            known = suggestion(account.provider_name, BASE_URLS)
+            message = f"is missing, and for {account.provider_name} none is known{known}"
             yield Problem(path=(*path, "base_url"), message=message)
         elif "@" in account.url.split("://", 1)[1].split("/", 1)[0]:
             message = "a name and password in a url are not sent; write api_key"
