@@ -62,11 +62,18 @@ class PlainChunks:
     def __init__(self, quirks: Quirks) -> None:
         self._quirks = quirks
         self._calls: dict[int, _CallNumbers] = {}
+        self._ahead: dict[str, Any] = {}
 
-    def make(self, chunk: dict[str, Any]) -> None:
-        """Change one chunk. Raises ReportedError for an error that stands in a choice."""
-        chunk.setdefault("choices", [])
-        for choice in chunk["choices"] or ():
+    def make(self, chunk: dict[str, Any]) -> bool:
+        """Change one chunk; False: it says nothing yet, and what it holds goes with the next.
+
+        Raises ReportedError for an error that stands in a choice.
+        """
+        if not chunk.get("object"):
+            chunk["object"] = "chat.completion.chunk"
+        if not chunk.get("choices"):
+            chunk["choices"] = []
+        for choice in chunk["choices"]:
             delta = choice.setdefault("delta", {})
             _choice(choice, delta)
             calls = delta.get("tool_calls") if delta else None
@@ -74,6 +81,14 @@ class PlainChunks:
                 index = choice.get("index", 0)
                 self._calls.setdefault(index, _CallNumbers()).number(calls)
         _usage(chunk, self._quirks)
+        if not chunk["choices"] and not chunk.get("usage"):
+            # Were it handed out, a stream that breaks off now could not be asked for elsewhere.
+            self._ahead |= {name: value for name, value in chunk.items() if value}
+            return False
+        for name, value in self._ahead.items():
+            chunk.setdefault(name, value)
+        self._ahead = {}
+        return True
 
 
 class _CallNumbers:

@@ -1,4 +1,4 @@
-"""OpenAI's wire format, and that of everything compatible with it: chat completions and embeddings."""
+"""OpenAI's wire format, and that of everything compatible with it: chat completions, embeddings, responses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +13,19 @@ from sluice_providers.adapter import (
     Outgoing,
     Refusal,
     ReportedError,
+    StreamReader,
     Whole,
 )
 from sluice_providers.assembly import ChatAssembly
 from sluice_providers.compatible import PlainChunks, plain_answer, suit
 from sluice_providers.errors import error_body, kind_of, wrap
 from sluice_providers.framing import SSE
+from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
+from sluice_providers.responses import ResponsesStream, prepare, translate
 from sluice_providers.sse import Event
 
-_PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings"}
+PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings", "responses": "/responses"}
 
 
 class OpenAIAdapter:
@@ -39,9 +42,13 @@ class OpenAIAdapter:
             self._default_limit(call, document)
             if quirks is not None:
                 warnings = suit(document, quirks)
+        elif call.operation == "responses":
+            prepare(call, document)
         if call.stream:
             document["stream"] = True
-            if quirks is None or quirks.stream_usage:
+            if call.operation == "responses":
+                pass  # usage comes by itself
+            elif quirks is None or quirks.stream_usage:
                 document["stream_options"] = (document.get("stream_options") or {}) | {
                     "include_usage": True
                 }
@@ -59,7 +66,7 @@ class OpenAIAdapter:
 
     def url(self, call: Call) -> str:
         """Where an operation is."""
-        return call.target.base_url.rstrip("/") + _PATHS[call.operation]
+        return call.target.base_url.rstrip("/") + PATHS[call.operation]
 
     def headers(self, call: Call) -> tuple[tuple[str, str], ...]:
         """How a key goes."""
@@ -77,6 +84,8 @@ class OpenAIAdapter:
 
     def whole(self, call: Call, body: bytes) -> Whole:
         """Read the answer and put in the model name that was asked for."""
+        if call.operation == "responses":
+            return translate(body, model=call.target.model_requested)
         document = parse_object(body)
         if document.get("error"):
             raise _reported(document)
@@ -105,14 +114,18 @@ class OpenAIAdapter:
             output_bytes=size,
         )
 
-    def stream(self, call: Call, document: Mapping[str, Any]) -> "OpenAIStream":
+    def stream(self, call: Call, document: Mapping[str, Any]) -> StreamReader:
         """Begin a stream; its usage is left out where the caller did not ask for it."""
-        options = document.get("stream_options")
-        asked = isinstance(options, dict) and bool(options.get("include_usage"))
+        if call.operation == "responses":
+            return ResponsesStream(model=call.target.model_requested)
+        return self.chat_stream(call, document)
+
+    def chat_stream(self, call: Call, document: Mapping[str, Any]) -> "OpenAIStream":
+        """Begin a stream of chat chunks."""
         quirks = call.target.quirks
         return OpenAIStream(
             model=call.target.model_requested,
-            usage_asked=asked,
+            usage_asked=usage_asked(document),
             plain=None if quirks is None else PlainChunks(quirks),
         )
 
@@ -177,8 +190,8 @@ class OpenAIStream:
             raise _reported(chunk)
         chunk["model"] = self._model
         try:
-            if self._plain is not None:
-                self._plain.make(chunk)
+            if self._plain is not None and not self._plain.make(chunk):
+                return []
             usage = chunk.get("usage")
             if usage:
                 self._usage = usage
@@ -201,17 +214,10 @@ class OpenAIStream:
         )
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """A JSON object. Raises EmptyError for nothing at all, MalformedError for anything else."""
-    if not body.strip():
-        raise EmptyError("the answer has no body")
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise MalformedError(f"the answer is not JSON: {exc}") from exc
-    if not isinstance(document, dict):
-        raise MalformedError("the answer is not a JSON object")
-    return document
+def usage_asked(document: Mapping[str, Any]) -> bool:
+    """Whether a caller asked for usage in its stream."""
+    options = document.get("stream_options")
+    return isinstance(options, dict) and bool(options.get("include_usage"))
 
 
 def read_usage(document: object) -> Usage | None:

@@ -11,7 +11,7 @@ from sluice_core.usage.model import Usage, UsageSource
 from sluice_platform.values import frozen_value
 from sluice_schemas.errors import ErrorCode
 
-Operation = Literal["chat", "embeddings"]
+Operation = Literal["chat", "embeddings", "responses"]
 
 
 @frozen_value

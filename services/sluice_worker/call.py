@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import cast
 
 import orjson
 import structlog
@@ -21,7 +22,7 @@ from sluice_platform.crash import crash_point
 from sluice_providers.calls import OnChunks, call, uncalled
 from sluice_providers.credentials import NoSecretError
 from sluice_providers.http import Transport
-from sluice_providers.port import Answer, Call
+from sluice_providers.port import Answer, Call, Operation
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.flight import Flight
 from sluice_worker.load import Load
@@ -181,7 +182,7 @@ class CallStep:
         made = Call(
             job_id=job.id,
             attempt=job.attempt,
-            operation="embeddings" if job.facts.operation == "embeddings" else "chat",
+            operation=cast("Operation", job.facts.operation),
             body=job.body,
             stream=job.streams,
             target=route.target,
