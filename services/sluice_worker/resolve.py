@@ -139,7 +139,7 @@ def _target(
         between_chunks_timeout_s=account.timeouts.between_chunks,
         total_timeout_s=account.timeouts.total,
         default_max_tokens=default_max_tokens,
-        options=account.options,
+        options=account.said,
         quirks=account.differences,
     )
 

@@ -14,7 +14,7 @@ from sluice_core.config.routing import BreakerConfig, Label, Routing
 from sluice_core.config.scopes import LARGEST, DispatchConfig, Scoped, ScopeLimits, Weight
 from sluice_schemas.classes import JobClass
 
-ProviderKind = Literal["openai", "anthropic"]
+ProviderKind = Literal["openai", "anthropic", "azure"]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f/]+$", min_length=1, max_length=128)]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
@@ -78,6 +78,11 @@ class ProviderConfig(Section):
     def differences(self) -> Quirks | None:
         """In what it differs from OpenAI's form; None where in nothing, or where it speaks another."""
         return quirks_of(self.provider_name, self.quirks) if self.kind == "openai" else None
+
+    @property
+    def said(self) -> dict[str, str]:
+        """Its options as an adapter sees them; `auth` says that what it goes with is a token."""
+        return self.options if self.entra is None else {**self.options, "auth": "bearer"}
 
     @property
     def keys(self) -> tuple[str, ...]:
