@@ -14,6 +14,7 @@ from sluice_cli import (
     keys,
     limits,
     policy,
+    prices,
     processes,
     route,
     runs,
@@ -48,6 +49,7 @@ app.add_typer(deadletter.app, name="deadletter")
 app.add_typer(unresolved.app, name="unresolved")
 app.add_typer(budgets.app, name="budgets")
 app.add_typer(limits.app, name="limits")
+app.add_typer(prices.app, name="prices")
 app.add_typer(usage.app, name="usage")
 
 

@@ -1,13 +1,13 @@
 """The values of `sluice.yaml`; every field has the default that an empty file gets."""
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
 
-from sluice_core.config.base import Price, Section
+from sluice_core.config.base import Section
 from sluice_core.config.durations import Duration, Period, Size
+from sluice_core.config.prices import AccountPrices, PriceList
 from sluice_core.config.routing import BreakerConfig, Label, Routing
 from sluice_core.config.scopes import LARGEST, DispatchConfig, Scoped, ScopeLimits, Weight
 from sluice_schemas.classes import JobClass
@@ -53,24 +53,13 @@ class ProviderConfig(Section):
     pool: Slug = "default"
     timeouts: Timeouts = Timeouts()
     breaker: BreakerConfig = BreakerConfig()
+    prices: AccountPrices = AccountPrices()
     limits: ScopeLimits = ScopeLimits()
 
     @property
     def provider_name(self) -> str:
         """The OpenTelemetry name of the provider."""
         return self.provider or self.kind
-
-
-class Prices(Section):
-    """Prices that replace the catalogue's, in US dollars per million tokens.
-
-    Cached input and cache writes cost what input costs where they are not named.
-    """
-
-    input: Price
-    cached_input: Price | None = None
-    cache_write: Price | None = None
-    output: Price = Decimal(0)
 
 
 class ItemTokens(Section):
@@ -87,7 +76,7 @@ class ModelConfig(Routing):
     """A name callers ask for, with the targets it is served by and how one of them is chosen."""
 
     default_max_tokens: int | None = Field(default=None, ge=1, le=LARGEST)
-    prices: Prices | None = None
+    prices: PriceList = ()
     item_tokens: ItemTokens = ItemTokens()
     limits: ScopeLimits = ScopeLimits()
 
