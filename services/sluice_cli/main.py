@@ -16,6 +16,7 @@ from sluice_cli import (
     policy,
     prices,
     processes,
+    reconcile,
     route,
     runs,
     submit_command,
@@ -50,6 +51,7 @@ app.add_typer(unresolved.app, name="unresolved")
 app.add_typer(budgets.app, name="budgets")
 app.add_typer(limits.app, name="limits")
 app.add_typer(prices.app, name="prices")
+reconcile.register(usage.app)
 app.add_typer(usage.app, name="usage")
 
 
