@@ -313,6 +313,7 @@ def _answered(flight: Flight, answer: Answer, *, outcome: Outcome, now: float) -
         usage_source=answer.usage_source,
         priced=Priced(
             cost_nano=cost.cost_nano,
+            list_nano=cost.list_nano,
             meters=orjson.dumps([meter_document(meter) for meter in cost.meters]).decode(),
             price_version=cost.price_version,
         ),

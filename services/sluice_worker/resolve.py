@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from sluice_core.config.model import Config, Prices, ProviderConfig, TargetRef, resolve_model
+from sluice_core.config.model import Config, ProviderConfig, TargetRef, resolve_model
+from sluice_core.config.prices import Unpriced
 from sluice_core.config.routing import BreakerConfig
 from sluice_core.pricing.book import PriceBook
-from sluice_core.pricing.model import PriceEntry, PriceOverride
+from sluice_core.pricing.model import PriceEntry
 from sluice_core.pricing.policy import unit_nano
+from sluice_core.pricing.terms import terms_of
 from sluice_core.routing.breaker import BreakerRules
 from sluice_core.routing.model import Candidate
 from sluice_core.routing.plan import Plan, plan_of
@@ -26,6 +28,7 @@ class Route:
     name: str
     target: Target
     price: PriceEntry
+    unpriced: Unpriced = "warn"
     item_tokens: Mapping[str, int | None] = field(default_factory=dict)
     region: str | None = None
     credentials: Credentials = field(default_factory=OneKey, repr=False)
@@ -96,19 +99,33 @@ class Resolver:
             key=(ref.account, ref.model),
             name=candidate.name,
             target=_target(ref, account, name, most),
-            price=self._price(name, ref, now),
+            price=self._price(name, ref, now, region=candidate.region, tier=candidate.tier),
+            unpriced=account.prices.unpriced,
             item_tokens=items,
             region=candidate.region,
             credentials=self._keyring.of(ref.account, account),
         )
 
-    def _price(self, name: str, ref: TargetRef, now: float) -> PriceEntry:
-        model = self.config.models.get(name)
+    def tiered(self, name: str, route: Route, tier: str, now: float) -> Route:
+        """The same way at the prices of another service tier, which a job asks for itself."""
+        ref = TargetRef(account=route.key[0], model=route.key[1])
+        price = self._price(name, ref, now, region=route.region, tier=tier)
+        return replace(route, price=price)
+
+    def _price(
+        self,
+        name: str,
+        ref: TargetRef,
+        now: float,
+        *,
+        region: str | None = None,
+        tier: str | None = None,
+    ) -> PriceEntry:
         return self._prices.resolve(
             self.config.providers[ref.account].provider_name,
             ref.model,
             at=datetime.fromtimestamp(now, UTC),
-            override=None if model is None else _override(model.prices),
+            terms=terms_of(self.config, name, ref.account, ref.model, region=region, tier=tier),
         )
 
 
@@ -141,15 +158,4 @@ def _target(
         default_max_tokens=default_max_tokens,
         options=account.said,
         quirks=account.differences,
-    )
-
-
-def _override(prices: Prices | None) -> PriceOverride | None:
-    if prices is None:
-        return None
-    return PriceOverride(
-        input=prices.input,
-        cached_input=prices.cached_input,
-        cache_write=prices.cache_write,
-        output=prices.output,
     )

@@ -1,15 +1,15 @@
 """The values of `sluice.yaml`; every field has the default that an empty file gets."""
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
 
 from sluice_core.config.accounts import BASE_URLS, NAMES, EntraConfig
-from sluice_core.config.base import Price, Section
+from sluice_core.config.base import Section
 from sluice_core.config.compatible import Quirks, quirks_of
 from sluice_core.config.durations import Duration, Period, Size
+from sluice_core.config.prices import AccountPrices, PriceList
 from sluice_core.config.routing import BreakerConfig, Label, Routing
 from sluice_core.config.scopes import LARGEST, DispatchConfig, Scoped, ScopeLimits, Weight
 from sluice_schemas.classes import JobClass
@@ -62,6 +62,7 @@ class ProviderConfig(Section):
     pool: Slug = "default"
     timeouts: Timeouts = Timeouts()
     breaker: BreakerConfig = BreakerConfig()
+    prices: AccountPrices = AccountPrices()
     limits: ScopeLimits = ScopeLimits()
 
     @property
@@ -110,18 +111,6 @@ class ProviderConfig(Section):
 _SECRET_FIELDS: Final = frozenset({"api_key", "api_keys", "api_key_file", "entra"})
 
 
-class Prices(Section):
-    """Prices that replace the catalogue's, in US dollars per million tokens.
-
-    Cached input and cache writes cost what input costs where they are not named.
-    """
-
-    input: Price
-    cached_input: Price | None = None
-    cache_write: Price | None = None
-    output: Price = Decimal(0)
-
-
 class ItemTokens(Section):
     """The most input tokens that one such item of a request can count for, beyond what its bytes say.
 
@@ -136,7 +125,7 @@ class ModelConfig(Routing):
     """A name callers ask for, with the targets it is served by and how one of them is chosen."""
 
     default_max_tokens: int | None = Field(default=None, ge=1, le=LARGEST)
-    prices: Prices | None = None
+    prices: PriceList = ()
     item_tokens: ItemTokens = ItemTokens()
     limits: ScopeLimits = ScopeLimits()
 

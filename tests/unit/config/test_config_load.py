@@ -89,8 +89,7 @@ intake:
         {},
     )
     assert list(config.tenants["007"].teams) == ["a", "b"]
-    prices = config.models["m"].prices
-    assert prices is not None
+    (prices,) = config.models["m"].prices
     assert (prices.input, prices.cached_input) == (Decimal("0.15"), Decimal("0.075"))
     assert config.providers["p"].timeouts.total == 120
     assert config.providers["p"].timeouts.connect == 0.5
