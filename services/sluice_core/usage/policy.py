@@ -11,6 +11,9 @@ BYTES_PER_TOKEN = 4
 MEDIUM_TOKENS = 1_000
 """What an image, a sound or a document counts as: about one large image at OpenAI."""
 
+# A tuple: what a caller writes as a type may be nothing that a set can look for.
+_MEDIA = ("image_url", "input_audio", "file", "input_image", "input_file")
+
 MOST_TOKENS = 10**9
 """No call counts more: a larger number is a defect of the server, and no money is booked for it."""
 
