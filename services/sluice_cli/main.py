@@ -14,7 +14,9 @@ from sluice_cli import (
     keys,
     limits,
     policy,
+    prices,
     processes,
+    reconcile,
     route,
     runs,
     submit_command,
@@ -48,6 +50,8 @@ app.add_typer(deadletter.app, name="deadletter")
 app.add_typer(unresolved.app, name="unresolved")
 app.add_typer(budgets.app, name="budgets")
 app.add_typer(limits.app, name="limits")
+app.add_typer(prices.app, name="prices")
+reconcile.register(usage.app)
 app.add_typer(usage.app, name="usage")
 
 

@@ -16,7 +16,7 @@ from sluice_providers.chat_answer import (
     tool_call,
 )
 from sluice_providers.errors import error_body
-from sluice_providers.openai import parse_object
+from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
 from sluice_providers.sse import Event
 

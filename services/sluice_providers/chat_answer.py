@@ -14,7 +14,8 @@ from sluice_core.usage.model import Usage
 from sluice_core.usage.policy import UncountableError, consistent
 from sluice_providers.adapter import MalformedError, Whole
 from sluice_providers.assembly import ChatAssembly
-from sluice_providers.openai import parse_object, text_bytes
+from sluice_providers.openai import text_bytes, usage_asked
+from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
 from sluice_providers.sse import Event
 
@@ -135,9 +136,8 @@ class TranslatedStream(ABC):
     """One chat stream of another format; its chunks are in OpenAI's form."""
 
     def __init__(self, call: Call, document: Mapping[str, Any]) -> None:
-        options = document.get("stream_options")
         self.call = call
-        self._usage_asked = isinstance(options, dict) and bool(options.get("include_usage"))
+        self._usage_asked = usage_asked(document)
         self._assembly = ChatAssembly()
         self._ended = self._closed = False
         self._head: dict[str, Any] = {

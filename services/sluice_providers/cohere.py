@@ -15,7 +15,7 @@ from sluice_providers.cohere_answer import CohereStream, tokens, translate
 from sluice_providers.cohere_request import translate as translate_request
 from sluice_providers.errors import error_body, kind_of, wrap
 from sluice_providers.framing import SSE
-from sluice_providers.openai import parse_object
+from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
 
 _INPUT_TYPE: Final = "search_document"

@@ -16,7 +16,7 @@ from sluice_providers.framing import SSE
 from sluice_providers.gemini_answer import GeminiStream, reported, translate
 from sluice_providers.gemini_errors import code_of, error_of, retry_delay_s
 from sluice_providers.gemini_request import translate as translate_request
-from sluice_providers.openai import parse_object
+from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
 
 _VERSIONS = ("/v1", "/v1beta", "/v1alpha")

@@ -14,7 +14,7 @@ from sluice_providers.errors import error_body, kind_of, wrap
 from sluice_providers.framing import NDJSON
 from sluice_providers.ollama_answer import OllamaStream, reported, translate
 from sluice_providers.ollama_request import translate as translate_request
-from sluice_providers.openai import parse_object
+from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
 
 _EMBEDDING_FIELDS = frozenset({"input", "dimensions", "encoding_format", "keep_alive", "options"})

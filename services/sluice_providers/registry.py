@@ -5,6 +5,7 @@ from typing import Final
 
 from sluice_providers.adapter import Adapter
 from sluice_providers.anthropic import AnthropicAdapter
+from sluice_providers.azure import AzureAdapter
 from sluice_providers.bedrock import BedrockAdapter
 from sluice_providers.cohere import CohereAdapter
 from sluice_providers.gemini import GeminiAdapter
@@ -14,6 +15,7 @@ from sluice_providers.openai import OpenAIAdapter
 ADAPTERS: Final[Mapping[str, Adapter]] = {
     "openai": OpenAIAdapter(),
     "anthropic": AnthropicAdapter(),
+    "azure": AzureAdapter(),
     "bedrock": BedrockAdapter(),
     "cohere": CohereAdapter(),
     "gemini": GeminiAdapter(),

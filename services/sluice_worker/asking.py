@@ -10,9 +10,12 @@ from sluice_core.pricing.bounds import asked_output
 from sluice_core.routing.model import Ask, Need
 
 _CACHE_KEY: Final = re.compile(rb'"prompt_cache_key":"((?:[^"\\]|\\.){1,256})"')
+_TIER_MARK: Final = b'"service_tier":'
+_TIER: Final = re.compile(rb'"service_tier":"([a-z]{1,32})"')
 _IMAGES: Final = (b'"image_url"', b'"input_image"')
 _TOOLS: Final = b'"tools":['
-_FORMAT: Final = b'"response_format":{'
+_FORMATS: Final = (b'"response_format":{', b'"format":{')
+"""Of chat, and of responses."""
 _JSON: Final = (b'"json_schema"', b'"json_object"')
 
 
@@ -26,9 +29,17 @@ def needs_of(body: bytes, *, streams: bool) -> Need:
         needs |= Need.VISION
     if _TOOLS in body:
         needs |= Need.TOOLS
-    if _FORMAT in body and any(mark in body for mark in _JSON):
+    if any(mark in body for mark in _FORMATS) and any(mark in body for mark in _JSON):
         needs |= Need.JSON
     return needs
+
+
+def asked_tier(body: bytes) -> str | None:
+    """The service tier that a job asks for itself, as far as it has a price of its own."""
+    if _TIER_MARK not in body:
+        return None
+    found = _TIER.search(body)
+    return None if found is None or found[1] == b"auto" else found[1].decode()
 
 
 def affinity_of(job: Job) -> str | None:

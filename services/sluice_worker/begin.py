@@ -120,6 +120,10 @@ class BeginStep:
             flight.retry_after_s = round(route.until - now, 3)
             self._ways.waits(flight, route.until, route.everybody)
             return
+        if not route.price.priced and route.unpriced == "refuse":
+            message = f"no price of {facts.model!r} is known, and its account takes no such calls"
+            self._reject(flight, ErrorCode.FORBIDDEN, message)
+            return
         flight.route = route
         subject = self._permits.subject(facts)
         if subject is not None:

@@ -44,13 +44,20 @@ class Breakers:
         closed, targets.closed = targets.closed, []
         given_up, targets.given_up = targets.given_up, []
         wanted, targets.wanted = targets.wanted, {}
+        unpriced, targets.unpriced = targets.unpriced, []
         try:
             rows = await self._repository.share(
-                opened=opened, closed=closed, given_up=given_up, wanted=wanted, probe_s=PROBE_S
+                opened=opened,
+                closed=closed,
+                given_up=given_up,
+                wanted=wanted,
+                unpriced=unpriced,
+                probe_s=PROBE_S,
             )
         except DATABASE_ERRORS as exc:
             _log.warning("breakers.not_shared", error=repr(exc))
             targets.opened[:0], targets.closed[:0], targets.given_up[:0] = opened, closed, given_up
+            targets.unpriced[:0] = unpriced
             await asyncio.sleep(SHARE_S)
             return
         for news in opened:

@@ -30,11 +30,9 @@ _DENIED: Final = frozenset(
 
 
 def is_denial(verdict: object) -> bool:
-    """Whether a caller was refused, not a record that is no job; of a bad signature only where it names a key."""
+    """Whether a caller was refused, not a record that is no job; of a bad signature only under a known key."""
     if not isinstance(verdict, Rejection | DeadLetter):
         return False
-    if verdict.denied is not None:
-        return True
     if verdict.code is ErrorCode.INVALID_SIGNATURE:
         return _key_id(verdict) is not None
     return verdict.code in _DENIED
@@ -54,7 +52,7 @@ def denial_of(verdict: Rejection | DeadLetter, record_id: UUID, user_id: str | N
             user_id=None,
             topic=verdict.record.topic,
             model=None,
-            code=(verdict.denied or verdict.code).value,
+            code=verdict.code.value,
             rule=None,
         )
     return Denial(
@@ -67,7 +65,7 @@ def denial_of(verdict: Rejection | DeadLetter, record_id: UUID, user_id: str | N
         user_id=user_id,
         topic=verdict.record.topic,
         model=verdict.model,
-        code=(verdict.denied or verdict.code).value,
+        code=verdict.code.value,
         rule=_bounded(verdict.rule),
     )
 

@@ -30,8 +30,7 @@ class Reader:
             if first:
                 await asyncio.sleep(0)
             verdicts += [self._one(record) for record in records[first : first + CHUNK]]
-        # Also where a signature does not verify: how long an answer takes must not tell which keys there are.
-        strangers = [place for place, verdict in enumerate(verdicts) if _unproved(verdict)]
+        strangers = [place for place, verdict in enumerate(verdicts) if _unauthorized(verdict)]
         if strangers:
             await self._keys.reload()
             for place in strangers:
@@ -45,8 +44,5 @@ class Reader:
         return verdict
 
 
-def _unproved(verdict: Verdict) -> bool:
-    return isinstance(verdict, DeadLetter | Rejection) and verdict.code in (
-        ErrorCode.UNAUTHORIZED,
-        ErrorCode.INVALID_SIGNATURE,
-    )
+def _unauthorized(verdict: Verdict) -> bool:
+    return isinstance(verdict, DeadLetter | Rejection) and verdict.code is ErrorCode.UNAUTHORIZED

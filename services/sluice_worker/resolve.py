@@ -4,16 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from sluice_core.config.model import Config, Prices, ProviderConfig, TargetRef, resolve_model
+from sluice_core.config.model import Config, ProviderConfig, TargetRef, resolve_model
+from sluice_core.config.prices import Unpriced
 from sluice_core.config.routing import BreakerConfig
 from sluice_core.pricing.book import PriceBook
-from sluice_core.pricing.model import PriceEntry, PriceOverride
+from sluice_core.pricing.model import PriceEntry
 from sluice_core.pricing.policy import unit_nano
+from sluice_core.pricing.terms import terms_of
 from sluice_core.routing.breaker import BreakerRules
 from sluice_core.routing.model import Candidate
 from sluice_core.routing.plan import Plan, plan_of
 from sluice_core.routing.repository import Key
+from sluice_providers.credentials import Credentials, OneKey
 from sluice_providers.port import Target
+from sluice_worker.keyring import Keyring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +28,10 @@ class Route:
     name: str
     target: Target
     price: PriceEntry
+    unpriced: Unpriced = "warn"
     item_tokens: Mapping[str, int | None] = field(default_factory=dict)
     region: str | None = None
-    api_key: str = field(default="", repr=False)
+    credentials: Credentials = field(default_factory=OneKey, repr=False)
     why: str = ""
     arm: str | None = None
 
@@ -43,10 +48,19 @@ class Route:
 class Resolver:
     """Makes plans, targets and prices out of a configuration."""
 
-    def __init__(self, config: Config, prices: PriceBook, *, pool: str) -> None:
-        self.config = config
+    def __init__(
+        self, config: Config, prices: PriceBook, *, pool: str, keyring: Keyring | None = None
+    ) -> None:
+        self._keyring = keyring or Keyring()
         self._prices = prices
         self._pool = pool
+        self.change(config)
+
+    def change(self, config: Config) -> None:
+        """Go by another configuration."""
+        self.config = config
+        own = {name: a for name, a in config.providers.items() if a.pool == self._pool}
+        self._keyring.change(own)
 
     def pool_of(self, name: str) -> str:
         """The pool of workers that serves a model: that of its first target."""
@@ -85,19 +99,33 @@ class Resolver:
             key=(ref.account, ref.model),
             name=candidate.name,
             target=_target(ref, account, name, most),
-            price=self._price(name, ref, now),
+            price=self._price(name, ref, now, region=candidate.region, tier=candidate.tier),
+            unpriced=account.prices.unpriced,
             item_tokens=items,
             region=candidate.region,
-            api_key="" if account.api_key is None else account.api_key.get_secret_value(),
+            credentials=self._keyring.of(ref.account, account),
         )
 
-    def _price(self, name: str, ref: TargetRef, now: float) -> PriceEntry:
-        model = self.config.models.get(name)
+    def tiered(self, name: str, route: Route, tier: str, now: float) -> Route:
+        """The same way at the prices of another service tier, which a job asks for itself."""
+        ref = TargetRef(account=route.key[0], model=route.key[1])
+        price = self._price(name, ref, now, region=route.region, tier=tier)
+        return replace(route, price=price)
+
+    def _price(
+        self,
+        name: str,
+        ref: TargetRef,
+        now: float,
+        *,
+        region: str | None = None,
+        tier: str | None = None,
+    ) -> PriceEntry:
         return self._prices.resolve(
             self.config.providers[ref.account].provider_name,
             ref.model,
             at=datetime.fromtimestamp(now, UTC),
-            override=None if model is None else _override(model.prices),
+            terms=terms_of(self.config, name, ref.account, ref.model, region=region, tier=tier),
         )
 
 
@@ -120,7 +148,7 @@ def _target(
         account=ref.account,
         kind=account.kind,
         provider=account.provider_name,
-        base_url=account.base_url,
+        base_url=account.url,
         model=ref.model,
         model_requested=requested,
         connect_timeout_s=account.timeouts.connect,
@@ -128,15 +156,6 @@ def _target(
         between_chunks_timeout_s=account.timeouts.between_chunks,
         total_timeout_s=account.timeouts.total,
         default_max_tokens=default_max_tokens,
-    )
-
-
-def _override(prices: Prices | None) -> PriceOverride | None:
-    if prices is None:
-        return None
-    return PriceOverride(
-        input=prices.input,
-        cached_input=prices.cached_input,
-        cache_write=prices.cache_write,
-        output=prices.output,
+        options=account.said,
+        quirks=account.differences,
     )

@@ -15,7 +15,7 @@ from sluice_core.routing.plan import Plan
 from sluice_core.routing.policy import decide
 from sluice_core.routing.repository import Key
 from sluice_providers.port import Answer
-from sluice_worker.asking import ask_of
+from sluice_worker.asking import ask_of, asked_tier
 from sluice_worker.resolve import Resolver, Route
 from sluice_worker.targets import Targets
 
@@ -54,11 +54,12 @@ class Router:
         self._expectations = expectations
         self._ways: dict[str, _Way | None] = {}
         self._pools: dict[str, str] = {}
+        self._told: set[Key] = set()
         self._residency = _residency(resolver.config)
 
     def change(self, config: Config) -> None:
         """Go by another configuration."""
-        self._resolver.config = config
+        self._resolver.change(config)
         self._residency = _residency(config)
         self._forget()
 
@@ -95,7 +96,10 @@ class Router:
             return NotNow(
                 until, decision.why, everybody=way.plan.alike and not resident and not tried
             )
-        return self._route(job.facts.model or "", way, decision, now)
+        name = job.facts.model or ""
+        route = self._route(name, way, decision, now)
+        tier = asked_tier(job.body)
+        return route if tier is None else self._resolver.tiered(name, route, tier, now)
 
     def alternative(
         self, job: Job, failure: FailureClass, tried: frozenset[str], now: float
@@ -182,6 +186,7 @@ class Router:
     def _forget(self) -> None:
         self._ways.clear()
         self._pools.clear()
+        self._told.clear()
         self._targets.forget_plans()
 
     def _resolve(self, name: str, now: float) -> _Way | None:
@@ -206,6 +211,9 @@ class Router:
         route = way.routes[chosen.place]
         if route is None or route.outdated(now):
             route = self._resolver.route(name, chosen, now)
+            if not route.price.priced and route.unpriced == "warn" and route.key not in self._told:
+                self._told.add(route.key)
+                self._targets.has_no_price(route.key)
         if route.why != decision.why or route.arm != decision.arm:
             route = replace(route, why=decision.why, arm=decision.arm)
         way.routes[chosen.place] = route

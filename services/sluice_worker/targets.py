@@ -51,6 +51,7 @@ class Targets:
         self.closed: list[Key] = []
         self.given_up: list[Key] = []
         self.wanted: dict[Key, None] = {}
+        self.unpriced: list[Key] = []
 
     def moment(self, keys: Sequence[Key], rules: Sequence[BreakerRules], now: float) -> Moment:
         """What is known of a plan's candidates, kept up to date from now on."""
@@ -70,6 +71,11 @@ class Targets:
         """Operators hold these accounts: nothing goes to them."""
         changed, self._held = accounts ^ self._held, accounts
         self._changed([key for key in self._states if key[0] in changed], now)
+
+    def has_no_price(self, key: Key) -> None:
+        """Calls to a target are booked at 0: somebody is told."""
+        self.unpriced.append(key)
+        self._stir()
 
     def look(self, keys: Sequence[Key], now: float) -> None:
         """Before a decision while something is shut: what may be probed is asked for."""

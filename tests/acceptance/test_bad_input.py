@@ -158,7 +158,7 @@ UNANSWERABLE = {
             ("ce_source", b"/s"),
             ("ce_time", b"2026-01-01T00:00:00Z"),
         ),
-        code=b"invalid_signature",  # as of a known key that did not sign it
+        code=b"unauthorized",
     ),
     "a signature without a key": Unanswerable(
         headers=(("sluice-signature", b"v1,AAAA"),), code=b"invalid_signature"

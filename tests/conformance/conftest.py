@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from tests.conformance.driver import Calls, Mock
-from tests.conformance.kinds import KINDS
 
 from sluice_providers.http import Transport
 
@@ -31,9 +30,30 @@ async def transport() -> AsyncIterator[Transport]:
         yield opened
 
 
-@pytest.fixture(params=KINDS)
+WAYS = {
+    "openai": ("openai", "/v1", None),
+    "anthropic": ("anthropic", "/v1", None),
+    "azure": ("azure", "", "azure.ai.openai"),
+    "azure-v1": ("azure", "/openai/v1", "azure.ai.openai"),
+    "compatible": ("openai", "/v1", "vllm"),
+    "bedrock": ("bedrock", "", None),
+    "cohere": ("cohere", "", None),
+    "gemini": ("gemini", "", None),
+    "ollama": ("ollama", "", None),
+}
+"""The kind of each way to the mock, its path there, and the provider where its name is not the kind's."""
+
+
+@pytest.fixture(params=WAYS)
 def calls(request: pytest.FixtureRequest, transport: Transport, mock: Mock) -> Calls:
-    return Calls(transport, request.param, f"{mock.url}/v1")
+    kind, path, provider = WAYS[request.param]
+    return Calls(transport, kind, mock.url + path, provider=provider)
+
+
+@pytest.fixture(params=["azure", "azure-v1"])
+def azure_calls(request: pytest.FixtureRequest, transport: Transport, mock: Mock) -> Calls:
+    kind, path, provider = WAYS[request.param]
+    return Calls(transport, kind, mock.url + path, provider=provider)
 
 
 @pytest.fixture

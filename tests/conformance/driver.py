@@ -7,6 +7,7 @@ import httpx
 import orjson
 from tests.conformance.kinds import KINDS, Kind
 
+from sluice_core.config.compatible import quirks_of
 from sluice_providers.calls import call
 from sluice_providers.http import Transport
 from sluice_providers.port import Answer, Call, Target
@@ -42,10 +43,18 @@ class Mock:
 class Calls:
     """Makes calls of one wire format against one base URL."""
 
-    def __init__(self, transport: Transport, kind: str, base_url: str) -> None:
+    def __init__(
+        self, transport: Transport, kind: str, base_url: str, *, provider: str | None = None
+    ) -> None:
         self.transport, self.kind, self.base_url = transport, kind, base_url
+        self.provider = provider or kind
         self.chunks: list[dict[str, Any]] = []
         self.job = UUID(int=0)
+
+    @property
+    def speaks(self) -> str:
+        """The wire form that the mock's behaviours are said in: `openai` for all that are like it."""
+        return "openai" if self.kind == "azure" else self.kind
 
     @property
     def its(self) -> Kind:
@@ -70,8 +79,11 @@ class Calls:
         target = Target(
             account="mock",
             kind=self.kind,
-            provider=self.kind,
+            provider=self.provider,
             base_url=options.pop("base_url", self.base_url),
+            quirks=options.pop(
+                "quirks", quirks_of(self.provider, None) if self.kind == "openai" else None
+            ),
             model=f"{name}@{behaviour}" if behaviour else name,
             model_requested="fast",
             **{

@@ -28,6 +28,13 @@ KINDS: Mapping[str, Kind] = {
         counters=frozenset({"cached", "reasoning"}),
         embeds=True,
     ),
+    "azure": Kind(
+        model="gpt-4o-mini",
+        stops={"stop": "stop", "length": "length", "content_filter": "content_filter"},
+        started=4,
+        counters=frozenset({"cached", "reasoning"}),
+        embeds=True,
+    ),
     "anthropic": Kind(
         model="claude-sonnet-4-5",
         stops={

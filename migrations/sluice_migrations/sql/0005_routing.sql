@@ -18,10 +18,11 @@ create type sluice.target_v1 as (account text, model text);
 
 -- One worker's news and everybody's, in one statement: what it opened, what its probes closed, what it gives up probing, and
 -- what it would send a call to if it may. Returns all that is open: `left_s` seconds, and whether this worker is to probe now.
--- Locks the rows in the order of their keys. Of a fault somebody is told, once an account.
+-- Locks the rows in the order of their keys. Of a fault somebody is told, once an account; and of a model whose calls are booked
+-- at 0 because no price is known, once.
 create function sluice.share_breakers_v1(
   p_worker bigint, p_opened sluice.opening_v1[], p_closed sluice.target_v1[], p_given_up sluice.target_v1[],
-  p_wanted sluice.target_v1[], p_probe_s float8)
+  p_wanted sluice.target_v1[], p_unpriced sluice.target_v1[], p_probe_s float8)
 returns table (account text, model text, level int, reason text, left_s float8, mine boolean) language plpgsql volatile as $$
 #variable_conflict use_column
 declare v_now timestamptz := clock_timestamp();
@@ -52,6 +53,10 @@ begin
      where b.account = w.account and b.model = w.model and b.open_until <= v_now
        and (b.prober is null or b.prober = p_worker or b.probe_until <= v_now);
   end if;
+  insert into sluice.alerts (kind, subject, detail)
+  select 'unpriced_model', 'target:' || u.account || '/' || u.model, jsonb_build_object('account', u.account, 'model', u.model)
+    from unnest(p_unpriced) u
+   where not exists (select from sluice.alerts a where a.kind = 'unpriced_model' and a.subject = 'target:' || u.account || '/' || u.model and a.resolved_at is null);
   return query select b.account, b.model, b.level, b.reason, extract(epoch from b.open_until - clock_timestamp())::float8,
                       b.prober is not null and b.prober = p_worker and b.probe_until > clock_timestamp()
                  from sluice.breakers b;

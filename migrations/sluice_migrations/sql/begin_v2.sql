@@ -24,7 +24,7 @@ create function sluice.begin_v2(
   p_scope_of int[], p_scope_end int[], p_budget_of int[], p_budget_end int[],
   out verdicts smallint[], out attempts smallint[], out untils float8[], out causes bigint[], out virtuals float8[])
 language plpgsql volatile
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   n int := cardinality(p_intents);
   v_now timestamptz := clock_timestamp();
@@ -191,17 +191,18 @@ begin
     from unnest(p_intents, verdicts, attempts, p_scope_end, p_budget_end) with ordinality
          i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, route, verdict, attempt, scope_end, budget_end, ord)
    where i.verdict = 1;
+  -- The planner thinks a tenth of what a limit may let through: so it looks the rows up, and does not walk the key to find them all.
   update sluice.scope_state t
      set version = t.version + 1, in_flight = v_in[o.place], virtual = virtuals[o.place * 3 - 2:o.place * 3],
          levels = v_level[v_rates[o.place] * 3 + 1:v_rates[o.place + 1] * 3], ends = v_end[v_rates[o.place] + 1:v_rates[o.place + 1]]
-    from (select u.id, u.version, u.touched, u.ord::int as place from unnest(p_scopes, v_version, v_touched) with ordinality u(id, version, touched, ord)) o
+    from (select u.id, u.version, u.touched, u.ord::int as place from unnest(p_scopes, v_version, v_touched) with ordinality u(id, version, touched, ord) limit cardinality(p_scopes)) o
    where t.scope = o.id and t.era = o.version >> 4 and t.version = o.version and o.touched;
   get diagnostics q = row_count;
   if q <> cardinality(array_positions(v_touched, true)) then
     raise exception 'a scope of % was changed without its lock', p_scopes using errcode = 'serialization_failure';
   end if;
   update sluice.period_state p set version = p.version + 1, reserved_nano = p.reserved_nano + t.nano
-    from unnest(v_periods, v_versions, v_taken) t(id, version, nano)
+    from (select * from unnest(v_periods, v_versions, v_taken) u(id, version, nano) limit cardinality(v_periods)) t
    where p.period = t.id and p.era = t.version >> 4 and p.version = t.version and t.nano > 0;
   get diagnostics q = row_count;
   if q <> cardinality(v_taken) - cardinality(array_positions(v_taken, 0::bigint)) then

@@ -61,7 +61,7 @@ end $$;
 -- Raises an alert for each threshold that a period has newly reached, once a period; one that it is below again, since the cap was raised,
 -- is resolved. A period that has ended is watched until all of its calls have, and its alerts are resolved: its money is spent, and the
 -- next one has its own. Any number of processes may call it.
-create function sluice.watch_budgets_v1() returns int language plpgsql volatile as $$
+create function sluice.watch_budgets_v1() returns int language plpgsql volatile set enable_bitmapscan = off as $$
 declare r record; v_reached smallint; v_raised int := 0; v_threshold smallint; v_now timestamptz := clock_timestamp();
 begin
   for r in

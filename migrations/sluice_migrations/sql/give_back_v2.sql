@@ -7,7 +7,7 @@ create type sluice.ended_v2 as (
 );
 
 create function sluice.give_back_v2(p_ended sluice.ended_v2[]) returns void language plpgsql volatile
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
   headroom constant float8[] := '{1, 0.95, 0.8}';
   least_bearable constant float8 := 10;
@@ -83,7 +83,8 @@ begin
      set version = t.version + 1, in_flight = o.in_flight, allowed = o.allowed, cut_at = o.cut_at, blocked_until = o.blocked_until,
          levels = w_levels[coalesce(w_ends[o.place - 1], 0) + 1:w_ends[o.place]], virtual = w_virtual[o.place * 3 - 2:o.place * 3]
     from (select u.id, u.version, u.in_flight, u.allowed, u.cut_at, u.blocked_until, u.ord::int as place
-            from unnest(w_ids, w_versions, w_in, w_allowed, w_cut, w_blocked) with ordinality u(id, version, in_flight, allowed, cut_at, blocked_until, ord)) o
+            from unnest(w_ids, w_versions, w_in, w_allowed, w_cut, w_blocked) with ordinality u(id, version, in_flight, allowed, cut_at, blocked_until, ord)
+           limit cardinality(w_ids)) o -- as in begin_v2
    where t.scope = o.id and t.era = o.version >> 4 and t.version = o.version;
   get diagnostics v_written = row_count;
   if v_written <> cardinality(w_ids) then
@@ -98,8 +99,10 @@ begin
     given as (
       update sluice.period_state p
          set version = p.version + 1, reserved_nano = p.reserved_nano - due.worst, spent_nano = p.spent_nano + due.cost, held_nano = p.held_nano + due.held
-        from due cross join lateral (select x.era, x.version from sluice.period_state x where x.period = due.period order by x.era desc limit 1) t
-       where p.period = due.period and p.era = t.era and p.version = t.version
+        from (select d.*, t.era, t.version from due d
+               cross join lateral (select x.era, x.version from sluice.period_state x where x.period = d.period order by x.era desc limit 1) t
+               limit cardinality(v_periods)) due
+       where p.period = due.period and p.era = due.era and p.version = due.version
       returning p.period as id, due.worst, due.cost + due.held as booked),
     logged as (
       insert into sluice.decision_log (period, freed_nano, booked_nano)
@@ -117,7 +120,8 @@ begin
 end $$;
 
 -- An unknown outcome's money leaves what is held and is spent, as far as it was.
-create function sluice.unhold_v2(p_periods bigint[], p_held bigint, p_cost bigint) returns void language plpgsql volatile as $$
+create function sluice.unhold_v2(p_periods bigint[], p_held bigint, p_cost bigint) returns void language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
   perform from sluice.budget_periods p where p.id = any (p_periods) order by p.id for no key update;
   update sluice.period_state p set version = p.version + 1, held_nano = p.held_nano - p_held, spent_nano = p.spent_nano + p_cost

@@ -25,8 +25,9 @@ from sluice_core.intake.rules import IntakePolicy
 from sluice_core.policies.model import Ask, Subject
 from sluice_core.pricing.book import PriceBook
 from sluice_core.pricing.bounds import Bound, bound
-from sluice_core.pricing.model import PriceEntry, PriceOverride
+from sluice_core.pricing.model import PriceEntry
 from sluice_core.pricing.policy import charge
+from sluice_core.pricing.terms import terms_of
 from sluice_core.usage.model import Usage
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
@@ -179,13 +180,14 @@ class Appraiser:
         first = resolve_model(self._config, name)[0]
         account = self._config.providers[first.account]
         model = self._config.models.get(name)
-        prices = None if model is None else model.prices
-        override = None if prices is None else PriceOverride(**prices.model_dump())
         return _Target(
             account=first.account,
             pool=account.pool,
             price=self._prices.resolve(
-                account.provider_name, first.model, at=self._at, override=override
+                account.provider_name,
+                first.model,
+                at=self._at,
+                terms=terms_of(self._config, name, first.account, first.model),
             ),
             default_max_tokens=None if model is None else model.default_max_tokens,
             item_tokens={} if model is None else model.item_tokens.model_dump(),

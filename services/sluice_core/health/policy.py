@@ -8,6 +8,7 @@ from sluice_core.config.model import ANY_MODEL, Config
 from sluice_core.health.model import Broker, Finding, Ledger, Level, Server
 from sluice_core.keys.model import Seals
 from sluice_core.pricing.book import PriceBook
+from sluice_core.pricing.terms import terms_of
 
 OLDEST_POSTGRES: Final = 15
 CLOCK_WARNING_S: Final = 1.0
@@ -267,14 +268,16 @@ def key_findings(seals: Seals, *, previous_set: bool) -> list[Finding]:
 
 def price_findings(config: Config, book: PriceBook, at: datetime) -> list[Finding]:
     """Configured models whose calls would be booked at no cost, because no price is known at `at`."""
-    found = []
+    found: list[Finding] = []
     for name, model in config.models.items():
-        if name == ANY_MODEL or model.prices is not None:
+        if name == ANY_MODEL:
             continue
         for target in model.targets:
-            provider = config.providers[target.account].provider_name
-            called = target.model or name
-            if not book.resolve(provider, called, at=at).priced:
+            account = config.providers[target.account]
+            provider, called = account.provider_name, target.model or name
+            terms = terms_of(config, name, target.account, called)
+            known = book.resolve(provider, called, at=at, terms=terms).priced
+            if not known and account.prices.unpriced == "warn":
                 found.append(
                     Finding(
                         check=f"price of {name}",
@@ -282,7 +285,7 @@ def price_findings(config: Config, book: PriceBook, at: datetime) -> list[Findin
                         message=f"none is known of {called} at {target.account} ({provider}): "
                         "its calls are booked at 0",
                         advice=f"write models.{name}.prices: {{input: …, output: …}}, in US dollars "
-                        "per million tokens",
+                        f"per million tokens, or providers.{target.account}.prices.unpriced: zero",
                     )
                 )
     return found

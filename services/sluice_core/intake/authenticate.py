@@ -1,6 +1,5 @@
 """Who is asking: by signature, by topic, vouched for, or by the rule for unsigned records."""
 
-import secrets
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,8 +15,6 @@ from sluice_schemas.errors import ErrorCode
 from sluice_schemas.signature import SignedFields, parse_caller, verify
 from sluice_schemas.times import parse_time
 
-_NOBODYS: Final = secrets.token_bytes(32)
-"""Signatures under a key that is not known are checked against this one."""
 SIGNED_WITHIN_S: Final = 300.0
 """How far `ce_time` of a signed record may lie from the broker's timestamp, in seconds."""
 
@@ -130,6 +127,8 @@ def _verified(record: Record, attributes: Attributes, keys: KeyRing) -> Key:
     if key_id is None or header is None:
         raise Refused(ErrorCode.INVALID_SIGNATURE, "sluice-key-id and sluice-signature go together")
     key = keys.get(key_id.decode())
+    if key is None:
+        raise Refused(ErrorCode.UNAUTHORIZED, "the signing key is not known")
     fields = SignedFields(
         topic=record.topic.encode(),
         key_id=key_id,
@@ -142,15 +141,8 @@ def _verified(record: Record, attributes: Attributes, keys: KeyRing) -> Key:
         reply_partition=raw.get(names.REPLY_PARTITION, b""),
         on_behalf_of=raw.get(names.ON_BEHALF_OF, b""),
     )
-    # Whoever has not shown that a key is theirs learns neither from the words nor from the time whether there is one.
-    verified = verify(_NOBODYS if key is None else key.hmac_key, header, fields, record.value)
-    if key is None or not verified:
-        raise Refused(
-            ErrorCode.INVALID_SIGNATURE,
-            "no entry of sluice-signature verifies under a key of that id",
-            key=key,
-            denied=ErrorCode.UNAUTHORIZED if key is None else None,
-        )
+    if not verify(key.hmac_key, header, fields, record.value):
+        raise Refused(ErrorCode.INVALID_SIGNATURE, "no entry of sluice-signature verifies", key=key)
     return key
 
 

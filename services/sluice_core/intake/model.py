@@ -13,7 +13,7 @@ from sluice_platform.values import frozen_value
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 
-Operation = Literal["chat", "embeddings"]
+Operation = Literal["chat", "embeddings", "responses"]
 IdentityKind = Literal["key", "event", "record"]
 
 BAD_RECORD: Final[frozenset[ErrorCode]] = frozenset(
@@ -176,7 +176,6 @@ class Rejection:
     url: str | None = None
     rule: str | None = None
     named_key: Key | None = None
-    denied: ErrorCode | None = None
 
     @property
     def dead_letter(self) -> bool:
@@ -188,15 +187,13 @@ class Rejection:
 class DeadLetter:
     """A record that nobody can be answered for: the tenant or the reply address is unknown.
 
-    `named_key` is the known key that the record names; nothing has shown that its owner wrote it. `denied` is the code for
-    the record of denials, where the caller may know less.
+    `named_key` is the known key that the record names; nothing has shown that its owner wrote it.
     """
 
     record: Record
     code: ErrorCode
     message: str
     named_key: Key | None = None
-    denied: ErrorCode | None = None
 
 
 @frozen_value

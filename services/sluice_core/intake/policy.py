@@ -142,11 +142,7 @@ def _record_id(record: Record, tenant: str, policy: IntakePolicy) -> UUID:
 
 def _dead(record: Record, refusal: Refused) -> DeadLetter:
     return DeadLetter(
-        record=record,
-        code=refusal.code,
-        message=refusal.message,
-        named_key=refusal.key,
-        denied=refusal.denied,
+        record=record, code=refusal.code, message=refusal.message, named_key=refusal.key
     )
 
 
@@ -171,7 +167,6 @@ def _rejection(reading: _Reading, refusal: Refused) -> Rejection:
         url=reading.url,
         rule=refusal.rule,
         named_key=refusal.key,
-        denied=refusal.denied,
     )
 
 

@@ -8,8 +8,7 @@ class Refused(Exception):
     """A record cannot go on; `param` names the field at fault.
 
     `message` reaches the caller, so it tells nothing of what there is besides. For the record of denials are `rule`,
-    the policy's statement that decided, `key`, the known key under which a signature did not verify, and `denied`, the
-    code that tells more than the caller may know.
+    the policy's statement that decided, and `key`, the known key under which a signature did not verify.
     """
 
     def __init__(
@@ -20,7 +19,6 @@ class Refused(Exception):
         *,
         rule: str | None = None,
         key: Key | None = None,
-        denied: ErrorCode | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -28,7 +26,6 @@ class Refused(Exception):
         self.param = param
         self.rule = rule
         self.key = key
-        self.denied = denied
 
 
 def invalid(message: str, param: str | None = None) -> Refused:

@@ -6,8 +6,9 @@ Only the catalogue bundled with the installed package is read; nothing is ever f
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from importlib.metadata import version
+from typing import Final
 
 from genai_prices import data_snapshot, types
 
@@ -19,7 +20,16 @@ from sluice_core.pricing.model import (
     PriceEntry,
     PriceOverride,
     Rate,
+    Terms,
 )
+from sluice_platform.values import frozen_value
+
+NO_TERMS: Final = Terms()
+_CONTEXTS: Final[dict[str, dict[str, str]]] = {
+    **{tier: {"service_tier": tier} for tier in ("default", "flex", "priority", "fast")},
+    "batch": {"processing": "batch"},
+}
+"""How the catalogue writes what a service tier is."""
 
 _PROVIDERS = {
     "azure.ai.openai": "azure",
@@ -58,32 +68,109 @@ class PriceBook:
         self._version = f"genai-prices-{version('genai-prices')}"
 
     def resolve(
-        self, provider: str, model: str, *, at: datetime, override: PriceOverride | None = None
+        self, provider: str, model: str, *, at: datetime, terms: Terms = NO_TERMS
     ) -> PriceEntry:
-        """What `model` costs at `provider` (an OpenTelemetry name) at the time `at` (aware).
+        """What `model` costs at `provider` (an OpenTelemetry name) at the time `at` (aware), under these terms.
 
-        An override replaces the catalogue. A model without a price gives an entry without rates, whose
-        version is `unpriced`.
+        Overrides replace the catalogue. A model without a price gives an entry without rates, whose version is
+        `unpriced`.
         """
+        override, ends = _in_force(terms.overrides, at)
         if override is not None:
-            return _configured(provider, model, override)
+            factor, named = _factor(terms, in_catalogue=False)
+            return _configured(
+                provider, model, override, _Applied(factor=factor, terms=terms, named=named), ends
+            )
         try:
             _, info = self._catalogue.find_provider_model(
                 model, None, _PROVIDERS.get(provider, provider), None
             )
         except LookupError:
-            return PriceEntry(provider=provider, model=model, rates=(), price_version=UNPRICED)
-        rates = tuple(_rates(info.get_prices(at)))
+            return PriceEntry(
+                provider=provider, model=model, rates=(), price_version=UNPRICED, valid_until=ends
+            )
+        known = [v for v in info.price_variants or () if _CONTEXTS.get(terms.tier or "") == v.when]
+        context = known[0].when if known else None
+        factor, named = _factor(terms, in_catalogue=bool(known))
+        applied = _Applied(factor=factor, terms=terms, named=named)
+        rates = tuple(_rates(info.get_prices(at, context), applied))
+        moments = [
+            ends,
+            _next_change(info.prices, [v.constraint for v in known], at.astimezone(UTC)),
+        ]
         return PriceEntry(
             provider=provider,
             model=model,
             rates=rates,
-            price_version=self._version if rates else UNPRICED,
-            valid_until=_next_change(info.prices, at.astimezone(UTC)),
+            price_version=self._version + applied.suffix if rates else UNPRICED,
+            valid_until=min((moment for moment in moments if moment is not None), default=None),
+            discounted=bool(terms.discount),
+        )
+
+    def models(self, provider: str) -> list[str]:
+        """The catalogue's models of a provider, by name; empty where it knows none."""
+        name = _PROVIDERS.get(provider, provider)
+        return [m.id for p in self._catalogue.providers if p.id == name for m in p.models]
+
+
+@frozen_value
+class _Applied:
+    """What prices are multiplied by, and the words for it in a version."""
+
+    factor: Decimal
+    terms: Terms
+    named: str
+
+    @property
+    def suffix(self) -> str:
+        """What is added to a version, so that other terms are another version; empty where nothing is changed."""
+        parts = [self.named] if self.named else []
+        if self.terms.region_factor != 1:
+            parts.append(f"region={self.terms.region_factor.normalize():f}")
+        if self.terms.discount:
+            parts.append(f"discount={self.terms.discount.normalize():f}")
+        return "".join(f";{part}" for part in parts)
+
+    def scaled(self, price: Decimal) -> tuple[int, int]:
+        """A price in US dollars as what is paid and what is listed, each × RATE_SCALE."""
+        listed = price * self.factor * RATE_SCALE
+        paid = listed * (1 - self.terms.discount)
+        return int(paid.to_integral_value(ROUND_HALF_EVEN)), int(
+            listed.to_integral_value(ROUND_HALF_EVEN)
         )
 
 
-def _configured(provider: str, model: str, override: PriceOverride) -> PriceEntry:
+def _factor(terms: Terms, *, in_catalogue: bool) -> tuple[Decimal, str]:
+    """What all prices are multiplied by, and what of that is the tier's, in words."""
+    if terms.tier is None:
+        return terms.region_factor, ""
+    if in_catalogue:
+        return terms.region_factor, f"tier={terms.tier}"
+    if terms.tier_factor is None:
+        return terms.region_factor, ""
+    named = f"tier={terms.tier}*{terms.tier_factor.normalize():f}"
+    return terms.region_factor * terms.tier_factor, named
+
+
+def _in_force(
+    overrides: Sequence[PriceOverride], at: datetime
+) -> tuple[PriceOverride | None, datetime | None]:
+    """The last override whose time has come, and when the next one's comes."""
+    found: PriceOverride | None = None
+    for override in overrides:
+        if override.since is not None and override.since > at:
+            return found, override.since
+        found = override
+    return found, None
+
+
+def _configured(
+    provider: str,
+    model: str,
+    override: PriceOverride,
+    applied: _Applied,
+    ends: datetime | None,
+) -> PriceEntry:
     prices: tuple[tuple[MeterName, Decimal | None], ...] = (
         ("input_tokens", override.input),
         ("cache_read_tokens", override.cached_input),
@@ -92,37 +179,40 @@ def _configured(provider: str, model: str, override: PriceOverride) -> PriceEntr
     )
     named = [(meter, price) for meter, price in prices if price is not None]
     text = ",".join(f"{meter}={price.normalize():f}" for meter, price in named)
+    version = f"config-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     return PriceEntry(
         provider=provider,
         model=model,
-        rates=tuple(_rate(meter, [(-1, price)], _MILLION) for meter, price in named),
-        price_version=f"config-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
+        rates=tuple(_rate(meter, [(-1, price)], _MILLION, applied) for meter, price in named),
+        price_version=version + applied.suffix,
+        valid_until=ends,
+        discounted=bool(applied.terms.discount),
     )
 
 
-def _rates(prices: types.ModelPrice) -> Iterator[Rate]:
+def _rates(prices: types.ModelPrice, applied: _Applied) -> Iterator[Rate]:
     for meter, key, per in _KEYS:
         price = getattr(prices, key)
         if isinstance(price, types.TieredPrices):
             bands = [(-1, price.base), *((tier.start, tier.price) for tier in price.tiers)]
-            yield _rate(meter, bands, per)
+            yield _rate(meter, bands, per, applied)
         elif price is not None:
-            yield _rate(meter, [(-1, price)], per)
+            yield _rate(meter, [(-1, price)], per, applied)
 
 
-def _rate(meter: MeterName, bands: Sequence[tuple[int, Decimal]], per: int) -> Rate:
+def _rate(
+    meter: MeterName, bands: Sequence[tuple[int, Decimal]], per: int, applied: _Applied
+) -> Rate:
+    divisor = per * RATE_SCALE // 1_000_000_000
+    made = []
+    for above, price in bands:
+        paid, listed = applied.scaled(price)
+        unit = _unit_price(Decimal(paid) / RATE_SCALE, per)
+        made.append(
+            Band(above=above, scaled=paid, listed=listed, divisor=divisor, unit_price_usd=unit)
+        )
     return Rate(
-        meter=meter,
-        unit="requests" if meter == "requests" else "tokens",
-        bands=tuple(
-            Band(
-                above=above,
-                scaled=int(price * RATE_SCALE),
-                divisor=per * RATE_SCALE // 1_000_000_000,
-                unit_price_usd=_unit_price(price, per),
-            )
-            for above, price in bands
-        ),
+        meter=meter, unit="requests" if meter == "requests" else "tokens", bands=tuple(made)
     )
 
 
@@ -135,14 +225,14 @@ def _unit_price(price: Decimal, per: int) -> str:
 
 
 def _next_change(
-    prices: "types.ModelPrice | list[types.ConditionalPrice]", at: datetime
+    prices: "types.ModelPrice | list[types.ConditionalPrice]",
+    variants: Sequence[object],
+    at: datetime,
 ) -> datetime | None:
     """The first moment after `at` at which another of the dated or daily prices may hold."""
-    if isinstance(prices, types.ModelPrice):
-        return None
+    dated = [] if isinstance(prices, types.ModelPrice) else [p.constraint for p in prices]
     moments: list[datetime] = []
-    for price in prices:
-        constraint = price.constraint
+    for constraint in (*dated, *variants):
         if isinstance(constraint, types.StartDateConstraint):
             moments.append(datetime.combine(constraint.start_date, time(), tzinfo=UTC))
         elif isinstance(constraint, types.TimeOfDateConstraint):

@@ -29,11 +29,13 @@ MeterName = Literal[
 class Band:
     """A rate that applies to calls with more than `above` input tokens; `scaled` is dollars × RATE_SCALE.
 
-    `divisor` turns quantity × scaled into nano-dollars, `unit_price_usd` is the price of one unit, exactly.
+    `listed` is the same before what was negotiated. `divisor` turns quantity × scaled into nano-dollars,
+    `unit_price_usd` is the price of one unit, exactly.
     """
 
     above: int
     scaled: int
+    listed: int
     divisor: int
     unit_price_usd: str
 
@@ -51,7 +53,7 @@ class Rate:
 class PriceEntry:
     """What one model costs now; to be resolved again at `valid_until` (None: no change is known).
 
-    A meter without a rate of its own is counted under the one that includes it: cached input under input,
+    `discounted`: what is paid is less than what is listed. A meter without a rate of its own is counted under the one that includes it: cached input under input,
     reasoning under output.
     """
 
@@ -60,6 +62,7 @@ class PriceEntry:
     rates: tuple[Rate, ...]
     price_version: str
     valid_until: datetime | None = None
+    discounted: bool = False
 
     @property
     def priced(self) -> bool:
@@ -69,7 +72,7 @@ class PriceEntry:
 
 @frozen_value
 class PriceOverride:
-    """Configured prices in dollars per million tokens; they replace the catalogue's as a whole.
+    """Configured prices in dollars per million tokens; they replace the catalogue's as a whole, from `since` (UTC) on.
 
     Cached input and cache writes cost what input costs where they are not named.
     """
@@ -78,6 +81,22 @@ class PriceOverride:
     output: Decimal
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
+    since: datetime | None = None
+
+
+@frozen_value
+class Terms:
+    """What the configuration says of a price: overrides in the order of their `since`, and what they are multiplied by.
+
+    `tier` selects the catalogue's price of a service tier; where it has none, `tier_factor` holds (None: the tier costs
+    what any call costs). `discount` is the share that is paid less than listed.
+    """
+
+    overrides: tuple[PriceOverride, ...] = ()
+    tier: str | None = None
+    tier_factor: Decimal | None = None
+    region_factor: Decimal = Decimal(1)
+    discount: Decimal = Decimal(0)
 
 
 @frozen_value
@@ -93,8 +112,9 @@ class Meter:
 
 @frozen_value
 class Charge:
-    """What a call cost; `cost_nano` is the sum of its meters."""
+    """What a call cost; `cost_nano` is the sum of its meters, `list_nano` the same at list prices."""
 
     cost_nano: int
+    list_nano: int
     meters: tuple[Meter, ...]
     price_version: str

@@ -27,13 +27,15 @@ def charge(entry: PriceEntry, usage: Usage, *, started_at: datetime) -> Charge:
         raise ValueError(f"the price of {entry.model} was valid until {entry.valid_until}")
     total_input = usage.input_tokens
     meters: list[Meter] = []
-    total = 0
+    total = listed = 0
     for rate, quantity in _quantities(entry.rates, usage):
         if quantity <= 0:
             continue
         band = rate.bands[0] if len(rate.bands) == 1 else _band(rate, total_input)
         cost = _half_even(quantity * band.scaled, band.divisor)
         total += cost
+        if entry.discounted:
+            listed += _half_even(quantity * band.listed, band.divisor)
         meters.append(
             Meter(
                 meter=rate.meter,
@@ -43,7 +45,12 @@ def charge(entry: PriceEntry, usage: Usage, *, started_at: datetime) -> Charge:
                 cost_nano=cost,
             )
         )
-    return Charge(cost_nano=total, meters=tuple(meters), price_version=entry.price_version)
+    return Charge(
+        cost_nano=total,
+        list_nano=listed if entry.discounted else total,
+        meters=tuple(meters),
+        price_version=entry.price_version,
+    )
 
 
 def worst_case(entry: PriceEntry, *, body_bytes: int, max_output_tokens: int, n: int) -> int:

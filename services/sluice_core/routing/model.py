@@ -39,6 +39,7 @@ class Candidate:
     model: str
     weight: float = 1.0
     region: str | None = None
+    tier: str | None = None
     regions: frozenset[str] = frozenset()
     lacks: Need = Need.NOTHING
     context: float = ENDLESS

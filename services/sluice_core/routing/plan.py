@@ -190,6 +190,7 @@ def _candidate(place: int, ref: TargetRef, written: TargetConfig | None, costs: 
         model=ref.model,
         weight=written.weight,
         region=written.region,
+        tier=written.tier,
         regions=frozenset((*written.tags, *(() if written.region is None else (written.region,)))),
         lacks=lacks,
         context=ENDLESS if can.context is None else float(can.context),

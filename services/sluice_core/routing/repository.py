@@ -45,16 +45,21 @@ class BreakerRepository:
         closed: Iterable[Key] = (),
         given_up: Iterable[Key] = (),
         wanted: Iterable[Key] = (),
+        unpriced: Iterable[Key] = (),
         probe_s: float,
     ) -> list[OpenRow]:
-        """Tell what changed here and read what is open. `probe_s`: how long a probe granted now is nobody else's."""
+        """Tell what changed here and read what is open.
+
+        `probe_s`: how long a probe granted now is nobody else's. `unpriced`: calls there are booked at 0.
+        """
         rows = await self._pool.fetch(
-            "select * from sluice.share_breakers_v1($1, $2, $3, $4, $5, $6)",
+            "select * from sluice.share_breakers_v1($1, $2, $3, $4, $5, $6, $7)",
             self._worker,
             [(*o.key, o.level, o.open_s, o.reason, o.fault) for o in opened],
             list(closed),
             list(given_up),
             list(wanted),
+            list(unpriced),
             probe_s,
         )
         return [

@@ -14,9 +14,10 @@ CacheMark = Literal["miss", "exact", "semantic"]
 
 @frozen_value
 class Priced:
-    """What an attempt cost: nano-dollars, the meters as JSON text, and which prices were applied."""
+    """What an attempt cost: nano-dollars paid and listed, the meters as JSON text, and which prices were applied."""
 
     cost_nano: int = 0
+    list_nano: int = 0
     meters: str = "[]"
     price_version: str = "none"
 

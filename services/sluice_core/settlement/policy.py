@@ -245,7 +245,7 @@ def _usage_row(job: Job, report: Report, usage_id: UUID | None) -> UsageRow | No
         usage_source="estimated" if unknown else report.usage_source,
         meters=priced.meters,
         cost_nano=priced.cost_nano,
-        list_cost_nano=priced.cost_nano,
+        list_cost_nano=priced.list_nano,
         price_version=priced.price_version,
         outcome="unknown" if unknown else report.outcome.label,
         provider_ms=report.provider_ms,

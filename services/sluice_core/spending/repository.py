@@ -1,12 +1,14 @@
 """Statements on spending: reports from finance, and the settlement of unknown outcomes."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
 from sluice_core.pricing.model import UNPRICED
+from sluice_core.spending.invoices import Amounts, Booked
 from sluice_core.spending.model import DIMENSIONS, Unresolved, UsageLine, UsageQuery
 from sluice_platform.ids import uuid7
 
@@ -62,6 +64,37 @@ class SpendingRepository:
             UNPRICED,
         )
         return {row["model"]: row["calls"] for row in rows}
+
+    async def booked(self, account: str, since: date, until: date) -> Sequence[Booked]:
+        """What an account's calls of these UTC days (the last included) used and cost, corrections in it."""
+        rows = await self._pool.fetch(
+            "select (started_at at time zone 'UTC')::date as day, provider_model as model,"
+            " count(*) filter (where charge_class is null) as requests,"
+            " sum(input_tokens) as input_tokens, sum(cache_read_tokens) as cache_read_tokens,"
+            " sum(cache_write_tokens) as cache_write_tokens, sum(output_tokens) as output_tokens,"
+            " sum(cost_usd) as cost_usd from finance.usage"
+            " where account = $1 and outcome <> 'cached'"
+            " and started_at >= $2::date::timestamp at time zone 'UTC'"
+            " and started_at < ($3::date + 1)::timestamp at time zone 'UTC' group by 1, 2",
+            account,
+            since,
+            until,
+        )
+        return [
+            Booked(
+                day=row["day"],
+                model=row["model"],
+                amounts=Amounts(
+                    requests=int(row["requests"]),
+                    input_tokens=int(row["input_tokens"]),
+                    cache_read_tokens=int(row["cache_read_tokens"]),
+                    cache_write_tokens=int(row["cache_write_tokens"]),
+                    output_tokens=int(row["output_tokens"]),
+                    cost_usd=row["cost_usd"],
+                ),
+            )
+            for row in rows
+        ]
 
     async def unresolved(self, limit: int) -> Sequence[Unresolved]:
         """Attempts of unknown outcome, the oldest first."""

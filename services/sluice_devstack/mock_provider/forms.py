@@ -4,16 +4,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sluice_devstack.mock_provider.anthropic_form import AnthropicForm
+from sluice_devstack.mock_provider.azure_form import AzureForm
 from sluice_devstack.mock_provider.bedrock_form import BedrockForm
 from sluice_devstack.mock_provider.cohere_form import CohereForm
 from sluice_devstack.mock_provider.form import Asked, Form
 from sluice_devstack.mock_provider.gemini_form import GeminiForm
 from sluice_devstack.mock_provider.ollama_form import OllamaForm
 from sluice_devstack.mock_provider.openai_form import OpenAIForm
+from sluice_devstack.mock_provider.responses_form import ResponsesForm
 
 FORMS: Final[tuple[Form, ...]] = (
     OpenAIForm(),
     AnthropicForm(),
+    AzureForm(),
+    ResponsesForm(),
     GeminiForm(),
     OllamaForm(),
     BedrockForm(),

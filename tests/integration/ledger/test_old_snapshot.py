@@ -50,9 +50,11 @@ async def test_a_begin_and_a_settle_look_at_as_much_as_before(ledger: World) -> 
     async with ledger.pool.acquire() as side, side.transaction(isolation="repeatable_read"):
         await side.fetchval("select count(*) from sluice.lanes")
         await ledger.pool.execute(_CHANGES)
+        # To the planner, who counts two live rows, walking all of the key looks as cheap as looking two up.
+        await ledger.pool.execute("vacuum analyze sluice.scope_state, sluice.period_state")
         after = await _blocks(ledger, worker, "after", scopes, drawn)
     assert await ledger.count("sluice.scope_state") == len(NAMES)
-    assert after <= before + 40  # pages that are full, and a level more of the keys
+    assert after <= before + 30  # pages that are full, and a level more of the keys
 
 
 _CHANGES = f"""
@@ -73,16 +75,17 @@ async def _blocks(
     job = await ledger.admit(worker, ledger.entry(key))
     async with ledger.pool.acquire() as connection, connection.transaction():
         own = JobRepository(connection, worker.incarnation)  # type: ignore[arg-type]
+        before = await _fetched(connection)
         (begun,) = await own.begin([replace(intent(job, 100), scopes=scopes, budgets=drawn)])
         assert begun.verdict is Begin.BEGUN
         told = report(Outcome.SUCCEEDED, worst_nano=100, cost=50)
         await own.settle([ended(replace(job, attempt=begun.attempt), State.SUCCEEDED, told)])
-        return await _fetched(connection)
+        return await _fetched(connection) - before
 
 
 async def _fetched(connection: asyncpg.Connection) -> int:
     blocks: int = await connection.fetchval(
-        "select sum(pg_stat_get_xact_blocks_fetched(c.oid))::bigint from pg_class c"
+        "select coalesce(sum(pg_stat_get_xact_blocks_fetched(c.oid)), 0)::bigint from pg_class c"
         " where c.relname like any (array['scope%', 'budget_period%', 'period%']) and c.relkind in ('r', 'i')"
     )
     return blocks

@@ -89,8 +89,7 @@ intake:
         {},
     )
     assert list(config.tenants["007"].teams) == ["a", "b"]
-    prices = config.models["m"].prices
-    assert prices is not None
+    (prices,) = config.models["m"].prices
     assert (prices.input, prices.cached_input) == (Decimal("0.15"), Decimal("0.075"))
     assert config.providers["p"].timeouts.total == 120
     assert config.providers["p"].timeouts.connect == 0.5
@@ -198,7 +197,7 @@ def test_every_fault_comes_in_one_list() -> None:
         ("worker: {x: 1}", "worker.x"),
         ("limits: 5", "limits"),
         ("retention: {jobs: 7}", "retention.jobs"),
-        ("providers: {openai: {kind: openai}}", "providers.openai.base_url"),
+        ("providers: {openai: {kind: openai, base_url: 7}}", "providers.openai.base_url"),
         ("providers: {openai: {kind: openai, base_url: http://x, timeouts: {conect: 3}}}",
          "providers.openai.timeouts.conect"),
     ],

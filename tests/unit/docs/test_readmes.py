@@ -6,15 +6,32 @@ from pathlib import Path
 from sluice_core.admission.definitions import definitions
 from sluice_core.admission.model import ScopeKind
 from sluice_core.config.load import parse_config
+from sluice_core.config.model import resolve_model
 from sluice_core.policies.model import Ask, Subject
 from sluice_core.policies.policy import Permissions
+from sluice_core.routing.model import Ask as Route
+from sluice_core.routing.plan import plan_of
 
 ROOT = Path(__file__).parents[3]
 
 
+def _examples() -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_readmes_routes_lead_where_it_says() -> None:
+    accounts = "".join(
+        f"  {a}: {{kind: openai, base_url: 'http://{a}'}}\n" for a in ("openai", "claude")
+    )
+    config = parse_config(f"providers:\n{accounts}{_examples()[1]}", {})
+    plan = plan_of(resolve_model(config, "fast"), config.models["fast"], lambda _: (1.0, 1.0))
+    bulk, _ = plan.group(Route(job_class="bulk", tags=(("team", "mlops"),)))
+    assert [candidate.name for candidate in bulk.candidates] == ["haiku"]
+    assert config.tenants["euro"].residency == ("eu",)
+
+
 def test_the_example_of_the_readme_is_a_configuration_that_does_what_it_says() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    config = parse_config(text, {"OPENAI_API_KEY": "sk"})
+    config = parse_config(_examples()[0], {"OPENAI_API_KEY": "sk"})
     scopes, budgets = definitions(config)
     assert {(budget.name, budget.hard) for budget in budgets} == {
         ("acme", True),

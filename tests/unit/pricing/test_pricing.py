@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_core.pricing.book import PriceBook
-from sluice_core.pricing.model import PriceEntry, PriceOverride
+from sluice_core.pricing.model import PriceEntry, PriceOverride, Terms
 from sluice_core.pricing.policy import charge, meter_document, worst_case
 from sluice_core.usage.model import Usage
 
@@ -118,7 +118,9 @@ def test_known_price_to_the_nano() -> None:
 
 @given(price=st.decimals(min_value=0, max_value=1000, places=6), quantity=st.integers(0, 10**9))
 def test_one_rounding_half_even(price: Decimal, quantity: int) -> None:
-    entry = BOOK.resolve("x", "y", at=AT, override=PriceOverride(input=price, output=Decimal(0)))
+    entry = BOOK.resolve(
+        "x", "y", at=AT, terms=Terms(overrides=(PriceOverride(input=price, output=Decimal(0)),))
+    )
     cost = charge(entry, Usage(input_tokens=quantity), started_at=AT)
     exact = (price * quantity * 1000).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
     assert cost.cost_nano == int(exact)
@@ -171,7 +173,7 @@ def test_an_unknown_model_is_unpriced() -> None:
 
 def test_an_override_replaces_the_catalogue() -> None:
     override = PriceOverride(input=Decimal("0.1"), output=Decimal(2), cached_input=Decimal("0.01"))
-    entry = BOOK.resolve("openai", "gpt-4o-mini", at=AT, override=override)
+    entry = BOOK.resolve("openai", "gpt-4o-mini", at=AT, terms=Terms(overrides=(override,)))
     usage = Usage(
         input_tokens=1_000, cache_read_tokens=400, cache_write_tokens=100, output_tokens=10
     )
@@ -184,9 +186,15 @@ def test_an_override_replaces_the_catalogue() -> None:
     ]
     assert entry.price_version.startswith("config-")
     other = dataclasses.replace(override, output=Decimal(3))
-    assert BOOK.resolve("o", "m", at=AT, override=other).price_version != entry.price_version
+    assert (
+        BOOK.resolve("o", "m", at=AT, terms=Terms(overrides=(other,))).price_version
+        != entry.price_version
+    )
     same = dataclasses.replace(override, output=Decimal("2.00"))
-    assert BOOK.resolve("o", "m", at=AT, override=same).price_version == entry.price_version
+    assert (
+        BOOK.resolve("o", "m", at=AT, terms=Terms(overrides=(same,))).price_version
+        == entry.price_version
+    )
 
 
 def test_dated_prices_end_when_the_next_begins() -> None:
