@@ -32,8 +32,6 @@ from sluice_providers.sse import BrokenEventError, EventTooLargeError
 
 OnChunks = Callable[[list[bytes]], None]
 _ERROR_BYTES = 1024 * 1024
-_SECRET_BYTES = 16
-"""A shorter part of a key is no secret by itself."""
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")
 _FAILURES: tuple[tuple[type[Exception], FailureKind], ...] = (
     (EmptyError, FailureKind.EMPTY),
@@ -175,11 +173,7 @@ class Attempt:
 
     def _hide_key(self, body: bytes) -> bytes:
         """A provider that quotes the key in its error must not carry it into results."""
-        key = self._call.api_key
-        for secret in (key, *key.split(":")):
-            # AWS's key is several in one, of which it quotes the session's token.
-            body = hide_key(body, secret) if len(secret) >= _SECRET_BYTES or secret == key else body
-        return body
+        return hide_key(body, self._call.api_key)
 
     def untranslatable(self, exc: UntranslatableError) -> Answer:
         """The request cannot be said in the provider's format, so it was not sent."""

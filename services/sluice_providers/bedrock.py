@@ -1,6 +1,5 @@
 """Amazon Bedrock's Converse, spoken to callers in OpenAI's form; signed with AWS keys or sent with a bearer token."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -9,7 +8,7 @@ from urllib.parse import quote
 import orjson
 from yarl import URL
 
-from sluice_providers.adapter import Outgoing, Refusal, Whole
+from sluice_providers.adapter import Outgoing, Refusal, UntranslatableError, Whole
 from sluice_providers.bedrock_answer import ConverseStream, translate
 from sluice_providers.bedrock_request import translate as translate_request
 from sluice_providers.chat_answer import NOT_IN_FORM
@@ -20,7 +19,6 @@ from sluice_providers.port import Call
 from sluice_providers.sigv4 import Keys, Signable, signed
 
 _SERVICE: Final = "bedrock"
-_REGION: Final = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.")
 
 
 class BedrockAdapter:
@@ -89,8 +87,9 @@ def _proof(call: Call, url: URL, content: bytes, *, at: datetime) -> tuple[tuple
         headers={"host": host},
         content=content,
     )
-    found = _REGION.search(host)
-    region = call.target.options.get("region") or (found[1] if found else "us-east-1")
+    region = call.target.options.get("region")
+    if not region:
+        raise UntranslatableError("url", "the account's options name no region")
     return tuple(signed(request, keys, region=region, service=_SERVICE, at=at).items())
 
 

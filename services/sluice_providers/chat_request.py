@@ -1,7 +1,7 @@
-"""Reads an OpenAI chat request piece by piece, for the formats that say it otherwise.
+"""Reads an OpenAI request piece by piece, for the formats that say it otherwise.
 
-What a format cannot say raises UntranslatableError and names the field, where leaving it out would change what the
-caller gets; where it would not, the field is left out and a warning names it (`left_out`).
+What cannot be said raises UntranslatableError and names the field, where leaving it out would change what the caller
+gets; where it would not, it is left out and a warning names it (`left_out`).
 """
 
 import mimetypes

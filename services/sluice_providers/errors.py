@@ -37,6 +37,8 @@ _KEY_CODES = frozenset(
 )
 """Of keys that are refused with 400 or 403."""
 _TEXT_BYTES = 1_000
+_SECRET_CHARACTERS = 16
+"""A shorter part of a key is no secret by itself."""
 
 
 def kind_of(status: int, *, code: str, message: str) -> FailureKind:
@@ -97,10 +99,14 @@ def error_body(
 
 
 def hide_key(text: bytes, key: str) -> bytes:
-    """The same without the key, however JSON may write it: each character plain or as an escape, in nested texts too."""
-    if not key:
-        return text
-    return re.sub(b"".join(map(_written, key)), b"[key]", text)
+    """The same without the key, however JSON may write it: each character plain or as an escape, in nested texts too.
+
+    AWS's key is several in one, of which it quotes the session's token; so a longer part is hidden as well.
+    """
+    for secret in (key, *(part for part in key.split(":") if len(part) >= _SECRET_CHARACTERS)):
+        if secret:
+            text = re.sub(b"".join(map(_written, secret)), b"[key]", text)
+    return text
 
 
 def _written(character: str) -> bytes:

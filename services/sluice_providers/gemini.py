@@ -20,7 +20,7 @@ from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
 
 _VERSIONS = ("/v1", "/v1beta", "/v1alpha")
-_EMBEDDING_FIELDS = frozenset({"input", "dimensions", "encoding_format", "task_type"})
+EMBEDDING_FIELDS = frozenset({"input", "dimensions", "encoding_format", "task_type"})
 
 
 class GeminiAdapter:
@@ -74,7 +74,7 @@ class GeminiAdapter:
         if document.get("task_type"):
             shared["taskType"] = document["task_type"]
         rows = [shared | {"content": {"parts": [{"text": text}]}} for text in inputs(document)]
-        return {"requests": rows}, left_out(document, _EMBEDDING_FIELDS)
+        return {"requests": rows}, left_out(document, EMBEDDING_FIELDS)
 
     def whole(self, call: Call, body: bytes) -> Whole:
         """Translate a whole answer."""

@@ -11,6 +11,7 @@ from sluice_providers.cohere import CohereAdapter
 from sluice_providers.gemini import GeminiAdapter
 from sluice_providers.ollama import OllamaAdapter
 from sluice_providers.openai import OpenAIAdapter
+from sluice_providers.vertex import VertexAdapter
 
 ADAPTERS: Final[Mapping[str, Adapter]] = {
     "openai": OpenAIAdapter(),
@@ -20,6 +21,7 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
     "cohere": CohereAdapter(),
     "gemini": GeminiAdapter(),
     "ollama": OllamaAdapter(),
+    "vertex": VertexAdapter(),
 }
 
 

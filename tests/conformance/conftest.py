@@ -40,6 +40,7 @@ WAYS = {
     "cohere": ("cohere", "", None),
     "gemini": ("gemini", "", None),
     "ollama": ("ollama", "", None),
+    "vertex": ("vertex", "", None),
 }
 """The kind of each way to the mock, its path there, and the provider where its name is not the kind's."""
 

@@ -90,6 +90,7 @@ class Calls:
                 "connect_timeout_s": 5.0,
                 "first_byte_timeout_s": 10.0,
                 "between_chunks_timeout_s": 10.0,
+                "options": self.its.options,
             }
             | options,
         )

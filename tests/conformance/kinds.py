@@ -1,7 +1,7 @@
 """What the wire formats differ in, so that the same cases can be asked of all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +16,12 @@ class Kind:
     remote_images: bool = True
     one_call: bool = True
     embeds: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
     reasons: bool = False
     requires: bool = True
 
 
-KINDS: Mapping[str, Kind] = {
+KINDS: dict[str, Kind] = {
     "openai": Kind(
         model="gpt-4o-mini",
         stops={"stop": "stop", "length": "length", "content_filter": "content_filter"},
@@ -99,3 +100,4 @@ KINDS: Mapping[str, Kind] = {
         reasons=True,
     ),
 }
+KINDS["vertex"] = replace(KINDS["gemini"], options={"project": "p-1", "region": "europe-west4"})

@@ -69,7 +69,9 @@ async def test_no_part_of_a_key_is_quoted(bedrock: Calls) -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         answer = await bedrock(
-            base_url=f"http://127.0.0.1:{port}", api_key=f"AKIDEXAMPLE:secretsecretsecret:{token}"
+            options={"region": "us-east-1"},
+            base_url=f"http://127.0.0.1:{port}",
+            api_key=f"AKIDEXAMPLE:secretsecretsecret:{token}",
         )
     assert answer.failure is FailureKind.KEY_REFUSED
     assert answer.message.endswith("x-amz-security-token:[key]")

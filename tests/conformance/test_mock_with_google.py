@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from google import genai
 from google.genai import errors, types
+from google.oauth2 import credentials as oauth2
 from tests.conformance.driver import Mock
 
 TOOL = types.Tool(
@@ -63,3 +64,21 @@ def test_google_reads_errors(sdk: genai.Client, behaviour: str, status: str) -> 
     with pytest.raises(errors.APIError) as caught:
         sdk.models.generate_content(model=f"g@{behaviour}", contents="x")
     assert caught.value.status == status
+
+
+def test_google_reads_the_answers_of_vertex(mock: Mock) -> None:
+    options = types.HttpOptions(base_url=mock.url)
+    credentials = oauth2.Credentials(token="t-1")
+    with genai.Client(
+        enterprise=True,
+        project="p",
+        location="europe-west4",
+        credentials=credentials,
+        http_options=options,
+    ) as client:
+        whole = client.models.generate_content(model="g@key=t-1", contents="hello there")
+        assert whole.text == "You said: hello there"
+        chunks = list(client.models.generate_content_stream(model="g", contents="hello there"))
+        assert "".join(chunk.text or "" for chunk in chunks) == "You said: hello there"
+        embedded = client.models.embed_content(model="text-embedding-005", contents=["one"])
+        assert [len(row.values or ()) for row in embedded.embeddings or ()] == [8]

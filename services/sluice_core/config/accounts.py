@@ -8,12 +8,19 @@ from pydantic import Field, SecretStr
 from sluice_core.config.base import Section
 from sluice_core.config.compatible import ROWS
 
-NAMES: Final[Mapping[str, str]] = {"azure": "azure.ai.openai"}
+NAMES: Final[Mapping[str, str]] = {
+    "azure": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "gemini": "gcp.gemini",
+    "vertex": "gcp.vertex_ai",
+}
 """The OpenTelemetry `gen_ai.provider.name` of kinds that have another name there."""
 
 BASE_URLS: Final[Mapping[str, str]] = {
     "openai": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com",
+    "cohere": "https://api.cohere.com",
+    "gcp.gemini": "https://generativelanguage.googleapis.com",
     **{name: url for name, (url, _) in ROWS.items() if url is not None},
 }
 """Where a provider of this name is reached, unless `base_url` says otherwise."""

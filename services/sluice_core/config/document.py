@@ -9,7 +9,7 @@ import yaml
 
 Path = tuple[str | int, ...]
 
-SECRET_FIELDS: Final = frozenset({"api_key", "api_keys", "entra"})
+SECRET_FIELDS: Final = frozenset({"api_key", "api_keys", "entra", "service_account"})
 """Of an account, and whatever stands below them."""
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -87,12 +87,21 @@ def parse_for_pool(
     providers, problems = {}, []
     for name, account in config.providers.items():
         providers[name] = account if account.pool == pool else account.without_secrets()
-        if account.pool == pool and account.api_key_file is not None:
-            try:
+        service = account.service_account
+        if account.pool != pool:
+            continue
+        field = "api_key_file"
+        try:
+            if account.api_key_file is not None:
                 providers[name] = _with_file(account, account.api_key_file)
-            except (OSError, ValueError) as exc:
-                reason = exc.strerror if isinstance(exc, OSError) else str(exc)
-                problems.append(f"{source}: providers.{name}.api_key_file: {reason}")
+            elif service is not None and service.key_file is not None:
+                field = "service_account.key_file"
+                text = pathlib.Path(service.key_file).read_text(encoding="utf-8")
+                update = {"service_account": service.with_key(text)}
+                providers[name] = account.model_copy(update=update)
+        except (OSError, ValueError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+            problems.append(f"{source}: providers.{name}.{field}: {reason}")
     if problems:
         raise ConfigError(problems)
     return config.model_copy(update={"providers": providers})

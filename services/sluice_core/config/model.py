@@ -9,6 +9,7 @@ from sluice_core.config.accounts import BASE_URLS, NAMES, EntraConfig
 from sluice_core.config.base import Section
 from sluice_core.config.compatible import Quirks, quirks_of
 from sluice_core.config.durations import Duration, Period, Size
+from sluice_core.config.kinds import ServiceAccountConfig, as_texts, regional_url
 from sluice_core.config.prices import AccountPrices, PriceList
 from sluice_core.config.routing import BreakerConfig, Label, Routing
 from sluice_core.config.scopes import LARGEST, DispatchConfig, Scoped, ScopeLimits, Weight
@@ -58,8 +59,9 @@ class ProviderConfig(Section):
     api_keys: tuple[SecretStr, ...] = ()
     api_key_file: str | None = Field(default=None, min_length=1)
     entra: EntraConfig | None = None
+    service_account: ServiceAccountConfig | None = None
     provider: str | None = Field(default=None, min_length=1)
-    options: dict[str, str] = {}
+    options: Annotated[dict[str, str], BeforeValidator(as_texts)] = {}
     quirks: Quirks | None = None
     pool: Slug = "default"
     timeouts: Timeouts = Timeouts()
@@ -75,7 +77,8 @@ class ProviderConfig(Section):
     @property
     def url(self) -> str:
         """Where it is reached; empty where that is neither said nor known."""
-        return self.base_url or BASE_URLS.get(self.provider_name, "")
+        known = BASE_URLS.get(self.provider_name, "")
+        return self.base_url or regional_url(self.kind, self.options) or known
 
     @property
     def differences(self) -> Quirks | None:
@@ -96,6 +99,13 @@ class ProviderConfig(Section):
     @property
     def secrets(self) -> tuple[SecretStr, ...]:
         """Everything in it that must not be known."""
+        account = None if self.service_account is None else self.service_account.key
+        secrets = (*self.sent, account)
+        return tuple(secret for secret in secrets if secret is not None)
+
+    @property
+    def sent(self) -> tuple[SecretStr, ...]:
+        """What of it goes out as it is."""
         own = self.api_keys if self.api_key is None else (self.api_key, *self.api_keys)
         return own if self.entra is None else (*own, self.entra.client_secret)
 
@@ -105,12 +115,10 @@ class ProviderConfig(Section):
 
     def without_secrets(self) -> "ProviderConfig":
         """The same as a process sees it that never calls it."""
-        return self.model_copy(
-            update={"api_key": None, "api_keys": (), "api_key_file": None, "entra": None}
-        )
+        return self.model_copy(update={**dict.fromkeys(_SECRET_FIELDS), "api_keys": ()})
 
 
-_SECRET_FIELDS: Final = frozenset({"api_key", "api_keys", "api_key_file", "entra"})
+_SECRET_FIELDS: Final = ("api_key", "api_keys", "api_key_file", "entra", "service_account")
 
 
 class ItemTokens(Section):

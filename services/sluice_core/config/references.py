@@ -6,6 +6,7 @@ from sluice_core.config.accounts import BASE_URLS
 from sluice_core.config.bounds import check_bounds
 from sluice_core.config.document import Path, Problem
 from sluice_core.config.durations import duration_text
+from sluice_core.config.kinds import check_options
 from sluice_core.config.lockouts import check_policies
 from sluice_core.config.model import Config, IntakeTopic, ProviderConfig, TenantConfig
 from sluice_core.config.suggest import suggestion
@@ -52,7 +53,7 @@ def _models(config: Config) -> Iterator[Problem]:
 def _providers(config: Config) -> Iterator[Problem]:
     for name, account in config.providers.items():
         path: Path = ("providers", name)
-        if any(not secret.get_secret_value().isprintable() for secret in account.secrets):
+        if any(not secret.get_secret_value().isprintable() for secret in account.sent):
             # It goes out in a header; most often it is the line break at the end of a file.
             message = "holds a line break or another control character"
             yield Problem(path=(*path, _first(account)), message=message)
@@ -60,6 +61,10 @@ def _providers(config: Config) -> Iterator[Problem]:
         if len(ways) > 1:
             message = f"stands beside {ways[0]}; an account has one of {', '.join(_WAYS)}"
             yield Problem(path=(*path, ways[1]), message=message)
+        yield from check_options(account.kind, account.options, path)
+        if account.service_account is not None and account.kind != "vertex":
+            message = "only kind: vertex goes with its tokens"
+            yield Problem(path=(*path, "service_account"), message=message)
         if not account.url:
             known = suggestion(account.provider_name, BASE_URLS)
             message = f"is missing, and for {account.provider_name} none is known{known}"
@@ -69,7 +74,7 @@ def _providers(config: Config) -> Iterator[Problem]:
             yield Problem(path=(*path, "base_url"), message=message)
 
 
-_WAYS = ("api_key", "api_keys", "api_key_file", "entra")
+_WAYS = ("api_key", "api_keys", "api_key_file", "entra", "service_account")
 """How an account may prove who it is."""
 
 

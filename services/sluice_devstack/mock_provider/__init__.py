@@ -1,1 +1,1 @@
-"""A stand-in for OpenAI and Anthropic that answers deterministically, misbehaves on request and records every call."""
+"""A stand-in for OpenAI, Anthropic and the other providers that answers deterministically, misbehaves on request and records every call."""

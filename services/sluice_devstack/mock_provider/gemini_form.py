@@ -13,7 +13,7 @@ from sluice_devstack.mock_provider.form import Answer, Asked
 from sluice_devstack.mock_provider.vectors import SIZE, tokens, vector
 
 _PATH = re.compile(
-    r"/v1(?:beta|alpha)?/(?P<vertex>projects/[^/]+/locations/[^/]+/publishers/google/)?"
+    r"/v1(?:alpha|beta1?)?/(?P<vertex>projects/[^/]+/locations/[^/]+/publishers/google/)?"
     r"models/(?P<model>.+):(?P<method>\w+)"
 )
 _OPERATIONS = {

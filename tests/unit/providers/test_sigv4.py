@@ -139,7 +139,7 @@ def test_signatures_are_those_of_botocore(
 @pytest.mark.parametrize(
     ("key", "base", "options", "scope"),
     [
-        ("AK:s3cret/+=", "https://bedrock-runtime.eu-west-1.amazonaws.com", {}, "eu-west-1"),
+        ("AK:s3cret/+=", "https://vpce.example:8443", {"region": "eu-west-1"}, "eu-west-1"),
         ("AK:s3cret:tok", "https://vpce.example", {"region": "us-west-2"}, "us-west-2"),
         ("ABSKbearer", "https://vpce.example", {}, None),
     ],
