@@ -9,13 +9,7 @@ from sluice_providers import chat_request as asked
 from sluice_providers.adapter import UntranslatableError
 from sluice_providers.bedrock_content import CACHE_POINT, conversation
 
-_PASSED: Final = {
-    "guardrail_config": "guardrailConfig",
-    "performance_config": "performanceConfig",
-    "additional_model_request_fields": "additionalModelRequestFields",
-}
-"""What a caller may say in Bedrock's own words."""
-_READ: Final = frozenset({*_PASSED, "thinking", "service_tier", "top_k"})
+_READ: Final = frozenset({"thinking", "service_tier", "top_k"})
 _EFFORTS: Final = {"minimal": "low"}
 _NOVA: Final = {"minimal": "low", "xhigh": "high", "max": "high"}
 
@@ -36,9 +30,6 @@ def translate(
     if inference:
         request["inferenceConfig"] = inference
     _tools(document, request)
-    for ours, theirs in _PASSED.items():
-        if document.get(ours) is not None:
-            request[theirs] = document[ours]
     _output(document, request, warnings)
     _reasoning(document, request, model)
     if document.get("top_k") is not None:
@@ -52,9 +43,8 @@ def translate(
 
 
 def _more(request: dict[str, Any], fields: Mapping[str, Any]) -> None:
-    """Fields that only some models have; what the caller says of them itself counts."""
-    given = request.get("additionalModelRequestFields") or {}
-    request["additionalModelRequestFields"] = {**fields, **given}
+    """Fields that only some models have. A caller's own do not go on: they could lift the limit that it is held to."""
+    request.setdefault("additionalModelRequestFields", {}).update(fields)
 
 
 def _inference(document: Mapping[str, Any], default_max_tokens: int | None) -> dict[str, Any]:
@@ -135,5 +125,4 @@ def _reasoning(document: Mapping[str, Any], request: dict[str, Any], model: str)
         level = {"type": "enabled", "maxReasoningEffort": _NOVA.get(effort, effort)}
         _more(request, {"reasoningConfig": {"type": "disabled"} if effort == "none" else level})
     else:
-        reason = "this model has no such word; see additional_model_request_fields"
-        raise UntranslatableError("reasoning_effort", reason)
+        raise UntranslatableError("reasoning_effort", "this model has nothing like it")

@@ -12,7 +12,7 @@ import orjson
 
 from sluice_core.usage.model import Usage
 from sluice_core.usage.policy import UncountableError, consistent
-from sluice_providers.adapter import MalformedError, Whole
+from sluice_providers.adapter import EmptyError, MalformedError, Whole
 from sluice_providers.assembly import ChatAssembly
 from sluice_providers.openai import text_bytes, usage_asked
 from sluice_providers.parsing import parse_object
@@ -102,8 +102,14 @@ def completion(
 
 
 def embeddings(call: Call, vectors: Sequence[Any], *, usage: Usage | None) -> Whole:
-    """Vectors as OpenAI answers them, in base64 where the caller asked for that. Raises MalformedError."""
-    coded = orjson.loads(call.body).get("encoding_format") == "base64"
+    """Vectors as OpenAI answers them, in base64 where the caller asked for that. Raises AdapterError."""
+    document = orjson.loads(call.body)
+    coded = document.get("encoding_format") == "base64"
+    asked = len(document["input"]) if isinstance(document.get("input"), list) else 1
+    if not vectors:
+        raise EmptyError("the answer's list of embeddings is empty")
+    if len(vectors) != asked:
+        raise MalformedError(f"the answer has {len(vectors)} embeddings for {asked} inputs")
     try:
         rows = [
             {
@@ -115,17 +121,17 @@ def embeddings(call: Call, vectors: Sequence[Any], *, usage: Usage | None) -> Wh
         ]
     except (TypeError, ValueError, struct.error) as exc:
         raise MalformedError("the answer's vectors are not lists of numbers") from exc
-    document: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "object": "list",
         "model": call.target.model_requested,
         "data": rows,
     }
     if usage is not None:
-        document["usage"] = {
+        answer["usage"] = {
             "prompt_tokens": usage.input_tokens,
             "total_tokens": usage.input_tokens,
         }
-    return Whole(body=orjson.dumps(document), usage=usage, finish=(), output_bytes=0)
+    return Whole(body=orjson.dumps(answer), usage=usage, finish=(), output_bytes=0)
 
 
 def _packed(vector: Sequence[float]) -> str:

@@ -41,14 +41,7 @@ READ: Final = frozenset(
     }
 )
 """The fields that every translation reads or refuses."""
-_REFUSED: Final = (
-    "functions",
-    "function_call",
-    "audio",
-    "logprobs",
-    "logit_bias",
-    "web_search_options",
-)
+_REFUSED: Final = ("functions", "function_call", "audio", "logprobs", "logit_bias")
 _BASE64: Final = ";base64"
 _HARMLESS: Final[Mapping[str, object]] = {
     "presence_penalty": 0,
@@ -95,7 +88,7 @@ def offered(operation: str, *operations: str) -> None:
 
 def refuse(document: Mapping[str, Any]) -> None:
     """Raise UntranslatableError for what none of these formats can say."""
-    for name in _REFUSED:
+    for name in (*_REFUSED, "web_search_options"):
         if document.get(name):
             raise UntranslatableError(name, "this provider has nothing like it")
     if document.get("modalities") not in (None, ["text"]):

@@ -7,7 +7,7 @@ import orjson
 
 from sluice_core.usage.model import Usage
 from sluice_core.usage.policy import count
-from sluice_providers.adapter import EmptyError, MalformedError, Outgoing, Refusal, Whole
+from sluice_providers.adapter import MalformedError, Outgoing, Refusal, Whole
 from sluice_providers.chat_answer import NOT_IN_FORM, counted, embeddings
 from sluice_providers.chat_request import inputs, left_out, offered, unlike_a_chat
 from sluice_providers.errors import error_body, kind_of, wrap
@@ -54,8 +54,6 @@ class OllamaAdapter:
         rows = document.get("embeddings")
         if not isinstance(rows, list):
             raise MalformedError("the answer has no list of embeddings")
-        if not rows:
-            raise EmptyError("the answer's list of embeddings is empty")
         return embeddings(call, rows, usage=counted(_embedded, document))
 
     def stream(self, call: Call, document: Mapping[str, Any]) -> OllamaStream:

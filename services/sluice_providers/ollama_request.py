@@ -61,6 +61,10 @@ def translate(
 
 def _options(document: Mapping[str, Any], target: Target) -> dict[str, Any]:
     """Sampling and limits; the caller's own `options` go over them, the account's `num_ctx` under."""
+    given = dict(document.get("options") or {})
+    if "num_predict" in given:
+        # What a job may take at most is known by its own word for it.
+        raise UntranslatableError("options.num_predict", "is said as max_tokens")
     options: dict[str, Any] = {}
     if "num_ctx" in target.options:
         options["num_ctx"] = int(target.options["num_ctx"])
@@ -71,7 +75,7 @@ def _options(document: Mapping[str, Any], target: Target) -> dict[str, Any]:
     stops = asked.stops(document)
     if stops:
         options["stop"] = stops
-    return options | dict(document.get("options") or {})
+    return options | given
 
 
 def _tools(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -86,6 +86,15 @@ async def test_no_status_is_unknown(calls: Calls, stream: bool) -> None:
         assert (answer.status, answer.usage, answer.body) == (None, None, None)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_slow_headers(calls: Calls, stream: bool) -> None:
+    late = await calls(stream=stream, behaviour="latency=600ms", first_byte_timeout_s=0.2)
+    assert late.failure is FailureKind.TIMEOUT_NO_STATUS
+    slow = await calls(stream=stream, behaviour="latency=100ms", first_byte_timeout_s=5)
+    assert slow.failure is None
+    assert (slow.first_byte_ms or 0) >= 90
+
+
 async def test_a_kept_connection_that_dies_is_not_called_again(
     openai_calls: Calls, mock: Mock
 ) -> None:

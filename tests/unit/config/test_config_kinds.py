@@ -102,7 +102,7 @@ def test_a_service_account_by_environment_or_file(tmp_path: Path) -> None:
         ),
         ("kind: gemini, service_account: {}", "service_account: has either key or key_file"),
         (
-            "kind: gemini, service_account: {key_file: /not/there}",
+            "kind: vertex, options: {project: p, region: r}, service_account: {key_file: /not/there}",
             "service_account.key_file: No such file",
         ),
     ],

@@ -98,6 +98,7 @@ def test_tools_and_their_results() -> None:
         ({"n": 2}, "n"),
         ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
         ({"logprobs": True}, "logprobs"),
+        ({"options": {"num_predict": -1}}, "options.num_predict"),
         (
             {
                 "messages": [
