@@ -216,7 +216,7 @@ class Tokens:
 
     def ended(self, secret: str, answer: Answer, now: float) -> bool:
         """A token that is refused before its end is fetched anew, once."""
-        if answer.failure is not FailureKind.KEY_REFUSED:
+        if answer.failure is not FailureKind.KEY_REFUSED or not secret:
             return True
         if secret != self._secret:
             return False  # there is a newer one

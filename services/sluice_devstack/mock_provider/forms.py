@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from sluice_devstack.mock_provider.anthropic_form import AnthropicForm
 from sluice_devstack.mock_provider.azure_form import AzureForm
+from sluice_devstack.mock_provider.compatible_form import DIALECTS, CompatibleForm
 from sluice_devstack.mock_provider.form import Asked, Form
 from sluice_devstack.mock_provider.openai_form import OpenAIForm
 from sluice_devstack.mock_provider.responses_form import ResponsesForm
@@ -14,6 +15,7 @@ FORMS: Final[tuple[Form, ...]] = (
     AnthropicForm(),
     AzureForm(),
     ResponsesForm(),
+    *(CompatibleForm(name, dialect) for name, dialect in DIALECTS.items()),
 )
 
 
