@@ -60,6 +60,12 @@ def _providers(config: Config) -> Iterator[Problem]:
         if len(ways) > 1:
             message = f"stands beside {ways[0]}; an account has one of {', '.join(_WAYS)}"
             yield Problem(path=(*path, ways[1]), message=message)
+        if account.quirks is not None and account.kind != "openai":
+            message = f"are of servers like OpenAI's; {account.kind} has none"
+            yield Problem(path=(*path, "quirks"), message=message)
+        if account.entra is not None and account.kind not in {"azure", "openai"}:
+            message = f"gives tokens for azure; {account.kind} takes none"
+            yield Problem(path=(*path, "entra"), message=message)
         if not account.url:
             known = suggestion(account.provider_name, BASE_URLS)
             message = f"is missing, and for {account.provider_name} none is known{known}"
