@@ -87,6 +87,11 @@ class KeyPool:
         self._keys = [_Key(secret) for secret in secrets]
         self._next = 0
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Its keys in order."""
+        return tuple(key.secret for key in self._keys)
+
     def change(self, secrets: Sequence[str]) -> None:
         """Take keys away and add others; what is known of those that stay is kept, calls under way keep theirs."""
         known = {key.secret: key for key in self._keys}
@@ -216,7 +221,7 @@ class Tokens:
 
     def ended(self, secret: str, answer: Answer, now: float) -> bool:
         """A token that is refused before its end is fetched anew, once."""
-        if answer.failure is not FailureKind.KEY_REFUSED:
+        if answer.failure is not FailureKind.KEY_REFUSED or not secret:
             return True
         if secret != self._secret:
             return False  # there is a newer one

@@ -112,7 +112,10 @@ class CallStep:
         answer: Answer | None = None
         sent = False
         try:
-            flight.secret = await _secret(flight)
+            assert flight.route is not None
+            flight.secret = ""
+            credentials = flight.route.credentials
+            flight.secret = credentials.take(flight.started_at) or await credentials.first()
             made, on_chunks = self._prepare(flight)
             sent = True  # from here on, `call` knows better and says it in its answer
             answer = await call(made, transport=self._transport, on_chunks=on_chunks)
@@ -251,14 +254,6 @@ class CallStep:
             return run_at
         later = now + BACKOFF_CAP_S * (0.5 + random.random() / 2)
         return min(max(run_at, later), max(run_at, flight.job.deadline - LAST_TRY_S))
-
-
-async def _secret(flight: Flight) -> str:
-    """What a call goes with, taken just before it goes. Raises NoSecretError."""
-    assert flight.route is not None
-    credentials = flight.route.credentials
-    secret = credentials.take(flight.started_at)
-    return await credentials.first() if secret is None else secret
 
 
 def _now() -> float:

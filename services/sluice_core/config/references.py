@@ -61,6 +61,12 @@ def _providers(config: Config) -> Iterator[Problem]:
         if len(ways) > 1:
             message = f"stands beside {ways[0]}; an account has one of {', '.join(_WAYS)}"
             yield Problem(path=(*path, ways[1]), message=message)
+        if account.quirks is not None and account.kind != "openai":
+            message = f"are of servers like OpenAI's; {account.kind} has none"
+            yield Problem(path=(*path, "quirks"), message=message)
+        if account.entra is not None and account.kind not in {"azure", "openai"}:
+            message = f"gives tokens for azure; {account.kind} takes none"
+            yield Problem(path=(*path, "entra"), message=message)
         yield from check_options(account.kind, account.options, path)
         if account.service_account is not None and account.kind != "vertex":
             message = "only kind: vertex goes with its tokens"

@@ -94,13 +94,7 @@ def _texts(values: Iterable[object]) -> Iterable[str | None]:
         elif isinstance(value, list):
             stack.extend(value)
         elif isinstance(value, dict):
-            if value.get("type") in {
-                "image_url",
-                "input_audio",
-                "file",
-                "input_image",
-                "input_file",
-            }:
+            if value.get("type") in _MEDIA:
                 yield None
             else:
                 stack.extend(value.values())

@@ -7,6 +7,7 @@ from sluice_devstack.mock_provider.anthropic_form import AnthropicForm
 from sluice_devstack.mock_provider.azure_form import AzureForm
 from sluice_devstack.mock_provider.bedrock_form import BedrockForm
 from sluice_devstack.mock_provider.cohere_form import CohereForm
+from sluice_devstack.mock_provider.compatible_form import DIALECTS, CompatibleForm
 from sluice_devstack.mock_provider.form import Asked, Form
 from sluice_devstack.mock_provider.gemini_form import GeminiForm
 from sluice_devstack.mock_provider.ollama_form import OllamaForm
@@ -22,6 +23,7 @@ FORMS: Final[tuple[Form, ...]] = (
     OllamaForm(),
     BedrockForm(),
     CohereForm(),
+    *(CompatibleForm(name, dialect) for name, dialect in DIALECTS.items()),
 )
 
 

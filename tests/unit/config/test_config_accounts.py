@@ -39,6 +39,12 @@ def test_keys_on_the_lines_of_a_file(tmp_path: Path) -> None:
         ('kind: openai, api_key: "${A}", api_keys: ["${B}"]', "api_keys: stands beside api_key"),
         ('kind: openai, api_keys: ["a\\nb"]', "api_keys: holds a line break"),
         ("kind: openai, provider: mine", "base_url: is missing, and for mine none is known"),
+        ("kind: anthropic, quirks: {}", "quirks: are of servers like OpenAI's"),
+        (
+            'kind: anthropic, entra: {tenant_id: t, client_id: c, client_secret: "${A}"}',
+            "entra: gives tokens for azure",
+        ),
+        ("kind: azure", "base_url: is missing, and for azure.ai.openai none is known"),
         ('kind: openai, provider: "${A}"', "is read only in secrets"),
     ],
 )

@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
-from tests.unit.worker.worker_world import flight, router_of, way_of
+import structlog
+from tests.unit.worker.worker_world import flight, router_of, running, way_of
+from tests.waiting import eventually
 
 from sluice_core.admission.expectations import Expectations
 from sluice_core.config.load import parse_for_pool
@@ -14,9 +17,14 @@ from sluice_core.jobs.model import State
 from sluice_core.pricing.book import PriceBook
 from sluice_core.settlement.model import Report
 from sluice_providers.http import Transport
+from sluice_schemas.errors import ErrorCode
 from sluice_worker.call import CallStep
 from sluice_worker.flight import Flight
+from sluice_worker.keyring import Keyring
 from sluice_worker.load import Load
+from sluice_worker.resolve import Resolver
+from sluice_worker.route import Router
+from sluice_worker.targets import Targets
 
 BOOK = PriceBook()
 ENVIRON = {"A": "key-a", "B": "key-b", "C": "key-c"}
@@ -172,3 +180,98 @@ async def test_keys_are_taken_away_and_added_while_jobs_run() -> None:
         await called(step, router, one, 1)
     assert seen[-1] == "key-a"
     assert paper.said[-1] == "again"
+
+
+@asynccontextmanager
+async def token_endpoint(life_s: int) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Gives tokens t1, t2, … and what it was sent."""
+    sent: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        sent.append(await reader.readexactly(size))
+        body = b'{"access_token":"t%d","expires_in":%d}' % (len(sent), life_s)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/token", sent
+
+
+def with_entra(url: str, token_url: str) -> Config:
+    text = f"""
+providers:
+  openai:
+    kind: openai
+    base_url: "{url}"
+    entra: {{tenant_id: t, client_id: c, client_secret: "${{A}}", token_url: "{token_url}"}}
+models: {{fast: {{targets: [{{account: openai}}]}}}}
+"""
+    return parse_for_pool(text, "default", ENVIRON)
+
+
+def router_with(config: Config, keyring: Keyring) -> Router:
+    resolver = Resolver(config, BOOK, pool="default", keyring=keyring)
+    return Router(resolver, Targets(lambda: None), Expectations())
+
+
+async def test_a_token_is_there_before_the_first_job_and_renewed_while_jobs_run() -> None:
+    paper = Paper()
+    async with (
+        Transport() as transport,
+        provider({}) as (url, seen),
+        token_endpoint(life_s=3600) as (token_url, sent),
+    ):
+        keyring = Keyring(transport)
+        router = router_with(with_entra(url, token_url), keyring)
+        async with running(keyring.run()):
+            await eventually(lambda: bool(sent))
+            step = step_of(router, paper, transport)
+            for _ in range(5):
+                await called(step, router, flight(), 1)
+            # Another configuration that says the same of the account keeps its token.
+            router.change(with_entra(url, token_url))
+            await called(step, router, flight(), 1)
+    assert paper.said == ["succeeded"] * 6
+    assert seen == ["t1"] * 6
+    assert len(sent) == 1
+    assert b"client_secret=key-a" in sent[0]
+
+
+async def test_without_a_token_a_job_is_tried_again_and_costs_nothing() -> None:
+    paper = Paper()
+    async with Transport() as transport:
+        router = router_with(
+            with_entra("http://127.0.0.1:1/v1", "http://127.0.0.1:1/token"), Keyring(transport)
+        )
+        step = step_of(router, paper, transport)
+        await called(step, router, flight(), 1)
+    assert paper.said == ["retry"]
+    assert paper.reports[0].money == "none"
+    problem = paper.reports[0].problem
+    assert problem is not None
+    assert problem.code is ErrorCode.PROVIDER_UNAVAILABLE
+    assert "no token" in problem.message
+
+
+async def test_a_file_of_keys_is_followed_and_never_to_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("key-a\n")
+    text = f"""
+providers: {{openai: {{kind: openai, base_url: "http://x", api_key_file: "{file}"}}}}
+models: {{fast: {{targets: [{{account: openai}}]}}}}
+"""
+    keyring = Keyring()
+    router = router_with(parse_for_pool(text, "default", {}), keyring)
+    route = way_of(router, flight().job)
+    assert route.credentials.take(0.0) == "key-a"
+    async with running(keyring.run()):
+        file.write_text("key-b\n\nkey-c\n")
+        await eventually(lambda: route.credentials.take(0.0) in {"key-b", "key-c"})
+        with structlog.testing.capture_logs() as logs:
+            file.write_text("\n")
+            await eventually(lambda: bool(logs))
+    assert [entry["event"] for entry in logs] == ["key.file_not_read"]
+    assert {route.credentials.take(0.0) for _ in range(2)} == {"key-b", "key-c"}
