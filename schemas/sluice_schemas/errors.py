@@ -71,7 +71,9 @@ MEANINGS: Final[dict[ErrorCode, ErrorMeaning]] = {
         403, False, "Ask the platform team for a key or topic that allows this."
     ),
     ErrorCode.UNKNOWN_MODEL: _means(404, False, "Use a model name that the gateway's models list."),
-    ErrorCode.UNSUPPORTED_URL: _means(404, False, "Use /v1/chat/completions or /v1/embeddings."),
+    ErrorCode.UNSUPPORTED_URL: _means(
+        404, False, "Use /v1/chat/completions, /v1/responses or /v1/embeddings."
+    ),
     ErrorCode.UNKNOWN_PROJECT: _means(
         400, False, "Name a project, team and app of this tenant that the key or topic allows."
     ),

@@ -16,9 +16,10 @@ MAX_TAG_VALUE_BYTES: Final = 256
 MAX_ATTEMPTS: Final = 100
 DEFAULT_ATTEMPTS: Final = 5
 
-OPERATIONS: Final[dict[str, Literal["chat", "embeddings"]]] = {
+OPERATIONS: Final[dict[str, Literal["chat", "embeddings", "responses"]]] = {
     "/v1/chat/completions": "chat",
     "/v1/embeddings": "embeddings",
+    "/v1/responses": "responses",
 }
 """The urls that jobs may name, and the operation that each stands for."""
 

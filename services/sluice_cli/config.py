@@ -147,7 +147,7 @@ async def apply_config(given: "Settings", path: Path) -> Applied:
     spelled_out = [
         name
         for name, provider in config.providers.items()
-        if provider.api_key is not None and provider.api_key.get_secret_value() != "withheld"
+        if any(secret.get_secret_value() != "withheld" for secret in provider.secrets)
     ]
     if spelled_out:
         raise Refused(

@@ -36,7 +36,7 @@ def explain(
         str | None, typer.Option(help="The id of the key that signs; what it is bound to counts.")
     ] = None,
     model: Annotated[str, typer.Option(help="The model asked for.")],
-    operation: Annotated[str, typer.Option(help="chat or embeddings.")] = "chat",
+    operation: Annotated[str, typer.Option(help="chat, responses or embeddings.")] = "chat",
     class_name: Annotated[
         str | None, typer.Option("--class", help="realtime, standard or bulk.")
     ] = None,
@@ -175,8 +175,8 @@ def _key(given: "Settings", key_id: str) -> "KeyRecord":
 
 
 def _operation(text: str) -> str:
-    if text not in {"chat", "embeddings"}:
-        raise Refused(f"no operation {text!r}: write chat or embeddings")
+    if text not in {"chat", "embeddings", "responses"}:
+        raise Refused(f"no operation {text!r}: write chat, responses or embeddings")
     return text
 
 

@@ -138,7 +138,7 @@ class System:
         elif not self.config_path.exists():
             self.config_path.write_text(at_port(packaged, mock), encoding="utf-8")
         address = f"http://{LOOPBACK}:{mock}"
-        if any(p.base_url.startswith(address) for p in self.config.providers.values()):
+        if any(p.url.startswith(address) for p in self.config.providers.values()):
             self.mock_url = address
 
     async def _servers(self, ports: Ports) -> None:

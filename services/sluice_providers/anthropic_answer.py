@@ -10,7 +10,8 @@ from sluice_core.usage.policy import UncountableError, consistent, count, part
 from sluice_providers.adapter import MalformedError, ReportedError, Whole
 from sluice_providers.assembly import ChatAssembly
 from sluice_providers.errors import error_body
-from sluice_providers.openai import parse_object, text_bytes
+from sluice_providers.openai import text_bytes
+from sluice_providers.parsing import parse_object
 from sluice_providers.sse import Event
 
 _FINISH = {

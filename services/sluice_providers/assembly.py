@@ -125,7 +125,7 @@ class ChatAssembly:
     def add(self, chunk: dict[str, Any]) -> None:
         """Merge one chunk."""
         for name, value in chunk.items():
-            if name not in {"choices", "usage", "object"} and value is not None:
+            if name not in {"choices", "usage", "object"} and value is not None and value != "":
                 self._head[name] = value
         for choice in chunk.get("choices") or ():
             index = choice.get("index", 0)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from sluice_core.jobs.fates import FailureKind
+from sluice_core.jobs.fates import FailureKind, fate
 from sluice_providers.adapter import (
     EmptyError,
     MalformedError,
@@ -17,7 +17,7 @@ from sluice_providers.http import Transport
 from sluice_providers.port import Answer, Call
 from sluice_providers.sse import EventTooLargeError
 
-__all__ = ["OnChunks", "call"]
+__all__ = ["OnChunks", "call", "uncalled"]
 
 
 async def call(call: Call, *, transport: Transport, on_chunks: OnChunks | None) -> Answer:
@@ -39,6 +39,25 @@ async def call(call: Call, *, transport: Transport, on_chunks: OnChunks | None) 
     except Exception as exc:  # noqa: BLE001 - a defect of ours: what was asked for may be billed
         attempt.note("call.defect", exc)
         return attempt.defective()
+
+
+def uncalled(kind: FailureKind, message: str) -> Answer:
+    """How an attempt ended that was never called."""
+    return Answer(
+        failure=kind,
+        code=fate(kind, status=None).code,
+        message=message,
+        status=None,
+        request_id=None,
+        body=None,
+        usage=None,
+        usage_source="estimated",
+        retry_after_s=None,
+        deltas=0,
+        sent=False,
+        provider_ms=0,
+        first_byte_ms=None,
+    )
 
 
 async def _exchange(

@@ -1,4 +1,4 @@
-"""OpenAI's wire format, and that of everything compatible with it: chat completions and embeddings."""
+"""OpenAI's wire format, and that of everything compatible with it: chat completions, embeddings, responses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,15 +13,19 @@ from sluice_providers.adapter import (
     Outgoing,
     Refusal,
     ReportedError,
+    StreamReader,
     Whole,
 )
 from sluice_providers.assembly import ChatAssembly
+from sluice_providers.compatible import PlainChunks, plain_answer, suit
 from sluice_providers.errors import error_body, kind_of, wrap
 from sluice_providers.framing import SSE
+from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
+from sluice_providers.responses import ResponsesStream, prepare, translate
 from sluice_providers.sse import Event
 
-_PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings"}
+PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings", "responses": "/responses"}
 
 
 class OpenAIAdapter:
@@ -31,35 +35,57 @@ class OpenAIAdapter:
 
     def outgoing(self, call: Call, document: dict[str, Any]) -> Outgoing:
         """Put in the provider's model name, a default limit and the request for usage."""
-        target = call.target
+        target, quirks = call.target, call.target.quirks
+        warnings: tuple[str, ...] = ()
         document["model"] = target.model
         if call.operation == "chat":
             self._default_limit(call, document)
+            if quirks is not None:
+                warnings = suit(document, quirks)
+        elif call.operation == "responses":
+            prepare(call, document)
         if call.stream:
             document["stream"] = True
-            document["stream_options"] = (document.get("stream_options") or {}) | {
-                "include_usage": True
-            }
+            if call.operation == "responses":
+                pass  # usage comes by itself
+            elif quirks is None or quirks.stream_usage:
+                document["stream_options"] = (document.get("stream_options") or {}) | {
+                    "include_usage": True
+                }
+            else:
+                document.pop("stream_options", None)
         else:
             document.pop("stream", None)
             document.pop("stream_options", None)
         return Outgoing(
-            url=target.base_url.rstrip("/") + _PATHS[call.operation],
-            headers=(("authorization", f"Bearer {call.api_key}"),),
+            url=self.url(call),
+            headers=self.headers(call),
             content=orjson.dumps(document),
+            warnings=warnings,
         )
+
+    def url(self, call: Call) -> str:
+        """Where an operation is."""
+        return call.target.base_url.rstrip("/") + PATHS[call.operation]
+
+    def headers(self, call: Call) -> tuple[tuple[str, str], ...]:
+        """How a key goes."""
+        return (("authorization", f"Bearer {call.api_key}"),)
 
     @staticmethod
     def _default_limit(call: Call, document: dict[str, Any]) -> None:
-        limit = call.target.default_max_tokens
-        named = document.get("max_completion_tokens") or document.get("max_tokens")
-        if limit is not None and not named:
+        limit, quirks = call.target.default_max_tokens, call.target.quirks
+        if limit is not None and not (
+            document.get("max_completion_tokens") or document.get("max_tokens")
+        ):
             # OpenAI's reasoning models refuse max_tokens; compatible servers often know nothing else.
-            newer = call.target.provider in {"openai", "azure.ai.openai"}
-            document["max_completion_tokens" if newer else "max_tokens"] = limit
+            newer = "max_completion_tokens" if quirks is None else quirks.max_tokens_field
+            document[newer] = limit
 
     def whole(self, call: Call, body: bytes) -> Whole:
         """Read the answer and put in the model name that was asked for."""
+        if call.operation == "responses":
+            return translate(body, model=call.target.model_requested)
         document = parse_object(body)
         if document.get("error"):
             raise _reported(document)
@@ -69,7 +95,10 @@ class OpenAIAdapter:
         if not rows:
             raise EmptyError("the answer's list of results is empty")
         document["model"] = call.target.model_requested
+        quirks = call.target.quirks
         try:
+            if quirks is not None and call.operation == "chat":
+                plain_answer(document, quirks)
             finish = () if call.operation == "embeddings" else tuple(map(_finish, rows))
             size = (
                 0
@@ -85,11 +114,20 @@ class OpenAIAdapter:
             output_bytes=size,
         )
 
-    def stream(self, call: Call, document: Mapping[str, Any]) -> "OpenAIStream":
+    def stream(self, call: Call, document: Mapping[str, Any]) -> StreamReader:
         """Begin a stream; its usage is left out where the caller did not ask for it."""
-        options = document.get("stream_options")
-        asked = isinstance(options, dict) and bool(options.get("include_usage"))
-        return OpenAIStream(model=call.target.model_requested, usage_asked=asked)
+        if call.operation == "responses":
+            return ResponsesStream(model=call.target.model_requested)
+        return self.chat_stream(call, document)
+
+    def chat_stream(self, call: Call, document: Mapping[str, Any]) -> "OpenAIStream":
+        """Begin a stream of chat chunks."""
+        quirks = call.target.quirks
+        return OpenAIStream(
+            model=call.target.model_requested,
+            usage_asked=usage_asked(document),
+            plain=None if quirks is None else PlainChunks(quirks),
+        )
 
     def refusal(self, status: int, body: bytes) -> Refusal:
         """Read `{error: {message, type, param, code}}` and the looser forms of compatible servers."""
@@ -116,8 +154,8 @@ class OpenAIAdapter:
 class OpenAIStream:
     """One chat stream in OpenAI's form."""
 
-    def __init__(self, *, model: str, usage_asked: bool) -> None:
-        self._model, self._usage_asked = model, usage_asked
+    def __init__(self, *, model: str, usage_asked: bool, plain: PlainChunks | None = None) -> None:
+        self._model, self._usage_asked, self._plain = model, usage_asked, plain
         self._assembly = ChatAssembly()
         self._usage: dict[str, Any] | None = None
         self._ended = False
@@ -151,10 +189,12 @@ class OpenAIStream:
         if chunk.get("error"):
             raise _reported(chunk)
         chunk["model"] = self._model
-        usage = chunk.get("usage")
-        if usage:
-            self._usage = usage
         try:
+            if self._plain is not None and not self._plain.make(chunk):
+                return []
+            usage = chunk.get("usage")
+            if usage:
+                self._usage = usage
             self._assembly.add(chunk)
         except (AttributeError, TypeError) as exc:
             raise MalformedError("a chunk is not in the format") from exc
@@ -174,17 +214,10 @@ class OpenAIStream:
         )
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """A JSON object. Raises EmptyError for nothing at all, MalformedError for anything else."""
-    if not body.strip():
-        raise EmptyError("the answer has no body")
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise MalformedError(f"the answer is not JSON: {exc}") from exc
-    if not isinstance(document, dict):
-        raise MalformedError("the answer is not a JSON object")
-    return document
+def usage_asked(document: Mapping[str, Any]) -> bool:
+    """Whether a caller asked for usage in its stream."""
+    options = document.get("stream_options")
+    return isinstance(options, dict) and bool(options.get("include_usage"))
 
 
 def read_usage(document: object) -> Usage | None:

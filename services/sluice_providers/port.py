@@ -5,12 +5,13 @@ from dataclasses import field
 from typing import Literal
 from uuid import UUID
 
+from sluice_core.config.compatible import Quirks
 from sluice_core.jobs.fates import FailureKind
 from sluice_core.usage.model import Usage, UsageSource
 from sluice_platform.values import frozen_value
 from sluice_schemas.errors import ErrorCode
 
-Operation = Literal["chat", "embeddings"]
+Operation = Literal["chat", "embeddings", "responses"]
 
 
 @frozen_value
@@ -20,6 +21,7 @@ class Target:
     `kind` names the wire format (`openai`, `anthropic`), `provider` the company in OpenTelemetry's
     `gen_ai.provider.name`. `model` is the provider's name, `model_requested` the caller's.
     `options` are what one kind alone asks for, such as a region or an API version.
+    `quirks`: in what it differs from OpenAI's form.
     `default_max_tokens` is sent where the job names no limit. `first_byte_timeout_s` runs from the
     request's last byte to the status, and again from the status to the body's first byte.
     """
@@ -36,6 +38,7 @@ class Target:
     total_timeout_s: float = 600.0
     default_max_tokens: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    quirks: Quirks | None = None
 
 
 @frozen_value

@@ -5,11 +5,13 @@ from typing import Final
 
 from sluice_providers.adapter import Adapter
 from sluice_providers.anthropic import AnthropicAdapter
+from sluice_providers.azure import AzureAdapter
 from sluice_providers.openai import OpenAIAdapter
 
 ADAPTERS: Final[Mapping[str, Adapter]] = {
     "openai": OpenAIAdapter(),
     "anthropic": AnthropicAdapter(),
+    "azure": AzureAdapter(),
 }
 
 

@@ -14,7 +14,8 @@ _TIER_MARK: Final = b'"service_tier":'
 _TIER: Final = re.compile(rb'"service_tier":"([a-z]{1,32})"')
 _IMAGES: Final = (b'"image_url"', b'"input_image"')
 _TOOLS: Final = b'"tools":['
-_FORMAT: Final = b'"response_format":{'
+_FORMATS: Final = (b'"response_format":{', b'"format":{')
+"""Of chat, and of responses."""
 _JSON: Final = (b'"json_schema"', b'"json_object"')
 
 
@@ -28,7 +29,7 @@ def needs_of(body: bytes, *, streams: bool) -> Need:
         needs |= Need.VISION
     if _TOOLS in body:
         needs |= Need.TOOLS
-    if _FORMAT in body and any(mark in body for mark in _JSON):
+    if any(mark in body for mark in _FORMATS) and any(mark in body for mark in _JSON):
         needs |= Need.JSON
     return needs
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import cast
 
 import orjson
 import structlog
@@ -18,9 +19,10 @@ from sluice_core.routing.retries import RetryBudget
 from sluice_core.settlement.model import Priced, Problem, Report
 from sluice_core.usage.model import NOTHING
 from sluice_platform.crash import crash_point
-from sluice_providers.calls import OnChunks, call
+from sluice_providers.calls import OnChunks, call, uncalled
+from sluice_providers.credentials import NoSecretError
 from sluice_providers.http import Transport
-from sluice_providers.port import Answer, Call
+from sluice_providers.port import Answer, Call, Operation
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.flight import Flight
 from sluice_worker.load import Load
@@ -112,9 +114,15 @@ class CallStep:
         answer: Answer | None = None
         sent = False
         try:
+            assert flight.route is not None
+            flight.secret = ""
+            credentials = flight.route.credentials
+            flight.secret = credentials.take(flight.started_at) or await credentials.first()
             made, on_chunks = self._prepare(flight)
             sent = True  # from here on, `call` knows better and says it in its answer
             answer = await call(made, transport=self._transport, on_chunks=on_chunks)
+        except NoSecretError as exc:
+            answer = uncalled(exc.kind, str(exc))
         except asyncio.CancelledError:
             if not flight.answered:
                 raise  # the process ends: the ledger's lease says the rest
@@ -171,7 +179,7 @@ class CallStep:
         """The call and where its chunks go; its deadline's timer runs from here on."""
         job, route = flight.job, flight.route
         assert route is not None
-        left = job.deadline - flight.started_at
+        left = job.deadline - _now()
         if left < route.target.total_timeout_s:
             flight.timer = asyncio.get_running_loop().call_later(
                 max(0.0, left), self.end_early, flight, State.EXPIRED
@@ -179,13 +187,13 @@ class CallStep:
         made = Call(
             job_id=job.id,
             attempt=job.attempt,
-            operation="embeddings" if job.facts.operation == "embeddings" else "chat",
+            operation=cast("Operation", job.facts.operation),
             body=job.body,
             stream=job.streams,
             target=route.target,
             deadline=min(left, route.target.total_timeout_s) + READ_ON_S,
             answer_bytes_limit=self._answer_bytes,
-            api_key=route.api_key,
+            api_key=flight.secret,
             traceparent=flight.requester.traceparent,
         )
         return made, self._deltas.channel(flight)
@@ -202,7 +210,7 @@ class CallStep:
         if not answer.sent and what.money == "unknown":
             what = fate(FailureKind.NOT_SENT, status=None)
         report = _failed(flight, answer, what, now)
-        if self._falls_back(flight, answer, now):
+        if self._other_secret(flight, now) or self._falls_back(flight, answer, now):
             self._settle.again(flight, report)
             return
         step = next_step(
@@ -220,6 +228,13 @@ class CallStep:
             self._settle.retry(flight, report, run_at=run_at)
         else:
             self._settle.end(flight, _STATES[step.state], report=report, problem=report.problem)
+
+    @staticmethod
+    def _other_secret(flight: Flight, now: float) -> bool:
+        """Whether the same target is asked at once with another key, since the last one was at fault."""
+        job = flight.job
+        may = not flight.deltas and job.attempts_made < job.max_attempts
+        return flight.spared and may and now < job.deadline
 
     def _falls_back(self, flight: Flight, answer: Answer, now: float) -> bool:
         """Whether another target is asked at once: never after the first delta has gone out."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -32,7 +32,9 @@ class Flight:
     `waits_for` is what it waits for, the code and a sentence, `retry_after_s` how long its requester should;
     until `not_before` (epoch seconds) it does not start. `arrival` is its place among those due at one moment.
     `pressure` and `cool_until` are what the answer said of its account's and target's load.
-    `ticket`: its place with the cache, once that has been asked. `tried` are the targets that have failed it here, `fell_back` how the last of them did.
+    `secret` is what it is called with; `spared` says that its failure was that of this secret alone.
+    `ticket`: its place with the cache, once that has been asked. `tried` are the targets that have failed it
+    here, `fell_back` how the last of them did.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
     """
 
@@ -47,6 +49,8 @@ class Flight:
     started_at: float = 0.0
     pressure: float | None = None
     cool_until: float | None = None
+    secret: str = field(default="", repr=False)
+    spared: bool = False
     answered: bool = False
     answer_durable: bool = False
     late_report: Report | None = None

@@ -29,7 +29,12 @@ class Load:
         """Take an answer into account."""
         assert flight.route is not None
         target, status, now = flight.route.target, answer.status, time.time()
-        flight.pressure = None
+        flight.pressure = flight.cool_until = None
+        flight.spared = not flight.route.credentials.ended(flight.secret, answer, now)
+        if flight.spared:
+            # One key of several rests now; that says nothing of its account, nor of its target.
+            self._router.never_went(flight.route, now)
+            return
         flight.cool_until = cool_until(
             status,
             retry_after_s=answer.retry_after_s,

@@ -15,7 +15,9 @@ from sluice_core.routing.breaker import BreakerRules
 from sluice_core.routing.model import Candidate
 from sluice_core.routing.plan import Plan, plan_of
 from sluice_core.routing.repository import Key
+from sluice_providers.credentials import Credentials, OneKey
 from sluice_providers.port import Target
+from sluice_worker.keyring import Keyring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Route:
     unpriced: Unpriced = "warn"
     item_tokens: Mapping[str, int | None] = field(default_factory=dict)
     region: str | None = None
-    api_key: str = field(default="", repr=False)
+    credentials: Credentials = field(default_factory=OneKey, repr=False)
     why: str = ""
     arm: str | None = None
 
@@ -46,10 +48,19 @@ class Route:
 class Resolver:
     """Makes plans, targets and prices out of a configuration."""
 
-    def __init__(self, config: Config, prices: PriceBook, *, pool: str) -> None:
-        self.config = config
+    def __init__(
+        self, config: Config, prices: PriceBook, *, pool: str, keyring: Keyring | None = None
+    ) -> None:
+        self._keyring = keyring or Keyring()
         self._prices = prices
         self._pool = pool
+        self.change(config)
+
+    def change(self, config: Config) -> None:
+        """Go by another configuration."""
+        self.config = config
+        own = {name: a for name, a in config.providers.items() if a.pool == self._pool}
+        self._keyring.change(own)
 
     def pool_of(self, name: str) -> str:
         """The pool of workers that serves a model: that of its first target."""
@@ -92,7 +103,7 @@ class Resolver:
             unpriced=account.prices.unpriced,
             item_tokens=items,
             region=candidate.region,
-            api_key="" if account.api_key is None else account.api_key.get_secret_value(),
+            credentials=self._keyring.of(ref.account, account),
         )
 
     def tiered(self, name: str, route: Route, tier: str, now: float) -> Route:
@@ -137,7 +148,7 @@ def _target(
         account=ref.account,
         kind=account.kind,
         provider=account.provider_name,
-        base_url=account.base_url,
+        base_url=account.url,
         model=ref.model,
         model_requested=requested,
         connect_timeout_s=account.timeouts.connect,
@@ -145,4 +156,6 @@ def _target(
         between_chunks_timeout_s=account.timeouts.between_chunks,
         total_timeout_s=account.timeouts.total,
         default_max_tokens=default_max_tokens,
+        options=account.said,
+        quirks=account.differences,
     )

@@ -59,7 +59,7 @@ class Router:
 
     def change(self, config: Config) -> None:
         """Go by another configuration."""
-        self._resolver.config = config
+        self._resolver.change(config)
         self._residency = _residency(config)
         self._forget()
 

@@ -57,6 +57,7 @@ from sluice_worker.dispatch import Dispatcher
 from sluice_worker.drain import drain
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
+from sluice_worker.keyring import Keyring
 from sluice_worker.load import Load
 from sluice_worker.names import Names
 from sluice_worker.pace import keep_pace
@@ -113,7 +114,8 @@ class Worker:
         self._reasons = Reasons(parked)
         remembered, expectations = Names(names), Expectations()
         self._breakers = Breakers(BreakerRepository(database, incarnation))
-        resolver = Resolver(config, prices, pool=pool)
+        self._keyring = Keyring(transport)
+        resolver = Resolver(config, prices, pool=pool, keyring=self._keyring)
         router = Router(resolver, self._breakers.targets, expectations)
         self._permits = Permits(intake.permissions, remembered.pseudonym)
         self._tenants = tuple(config.tenants)
@@ -241,6 +243,7 @@ class Worker:
             ("cache.look", self.cache.run_looks()),
             ("cache.keep", self.cache.run_keeps()),
             ("denials", self.denials.run()),
+            ("keyring", self._keyring.run()),
             ("pace", keep_pace(self.dispatcher, self.publisher, self.settle, self._readiness)),
         ):
             tasks.start(name, loop)

@@ -30,9 +30,26 @@ async def transport() -> AsyncIterator[Transport]:
         yield opened
 
 
-@pytest.fixture(params=["openai", "anthropic"])
+WAYS = {
+    "openai": ("openai", "/v1", None),
+    "anthropic": ("anthropic", "/v1", None),
+    "azure": ("azure", "", "azure.ai.openai"),
+    "azure-v1": ("azure", "/openai/v1", "azure.ai.openai"),
+    "compatible": ("openai", "/v1", "vllm"),
+}
+"""The kind of each way to the mock, its path there, and the provider where its name is not the kind's."""
+
+
+@pytest.fixture(params=WAYS)
 def calls(request: pytest.FixtureRequest, transport: Transport, mock: Mock) -> Calls:
-    return Calls(transport, request.param, f"{mock.url}/v1")
+    kind, path, provider = WAYS[request.param]
+    return Calls(transport, kind, mock.url + path, provider=provider)
+
+
+@pytest.fixture(params=["azure", "azure-v1"])
+def azure_calls(request: pytest.FixtureRequest, transport: Transport, mock: Mock) -> Calls:
+    kind, path, provider = WAYS[request.param]
+    return Calls(transport, kind, mock.url + path, provider=provider)
 
 
 @pytest.fixture

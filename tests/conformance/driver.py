@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import httpx
 import orjson
 
+from sluice_core.config.compatible import quirks_of
 from sluice_providers.calls import call
 from sluice_providers.http import Transport
 from sluice_providers.port import Answer, Call, Target
@@ -40,10 +41,18 @@ class Mock:
 class Calls:
     """Makes calls of one wire format against one base URL."""
 
-    def __init__(self, transport: Transport, kind: str, base_url: str) -> None:
+    def __init__(
+        self, transport: Transport, kind: str, base_url: str, *, provider: str | None = None
+    ) -> None:
         self.transport, self.kind, self.base_url = transport, kind, base_url
+        self.provider = provider or kind
         self.chunks: list[dict[str, Any]] = []
         self.job = UUID(int=0)
+
+    @property
+    def speaks(self) -> str:
+        """The wire form that the mock's behaviours are said in: `openai` for all that are like it."""
+        return "openai" if self.kind == "azure" else self.kind
 
     def build(
         self, *, behaviour: str = "", stream: bool = False, operation: Any = "chat", **options: Any
@@ -54,16 +63,22 @@ class Calls:
             body.setdefault(
                 "messages", [{"role": "user", "content": options.pop("prompt", "hello there")}]
             )
+        key = options.pop("api_key", "sk-secret")
         limits = {
             "answer_bytes_limit": options.pop("limit", 32_000_000),
             "deadline": options.pop("deadline", 20.0),
         }
-        name = options.pop("model", "gpt-4o-mini" if self.kind == "openai" else "claude-sonnet-4-5")
+        name = options.pop(
+            "model", "gpt-4o-mini" if self.speaks == "openai" else "claude-sonnet-4-5"
+        )
         target = Target(
             account="mock",
             kind=self.kind,
-            provider=self.kind,
+            provider=self.provider,
             base_url=options.pop("base_url", self.base_url),
+            quirks=options.pop(
+                "quirks", quirks_of(self.provider, None) if self.kind == "openai" else None
+            ),
             model=f"{name}@{behaviour}" if behaviour else name,
             model_requested="fast",
             **{
@@ -77,7 +92,7 @@ class Calls:
             job_id=self.job,
             attempt=1,
             operation=operation,
-            api_key="sk-secret",
+            api_key=key,
             body=orjson.dumps(body),
             stream=stream,
             target=target,

@@ -146,7 +146,7 @@ async def test_system_prompt_and_image_are_counted(calls: Calls, url: str) -> No
 async def test_stop_reasons(
     calls: Calls, stream: bool, openai_stop: str, anthropic_stop: str, finish: str
 ) -> None:
-    stop = openai_stop if calls.kind == "openai" else anthropic_stop
+    stop = openai_stop if calls.speaks == "openai" else anthropic_stop
     answer = await calls(stream=stream, behaviour=f"stop={stop}")
     parsed = parse(answer)
     assert parsed.choices[0].finish_reason == finish
@@ -164,13 +164,13 @@ async def test_a_limit_cuts_and_the_default_limit_is_sent(calls: Calls) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_cached_and_reasoning_tokens(calls: Calls, stream: bool) -> None:
-    behaviour = "cached=2,reasoning=5" if calls.kind == "openai" else "cached=2,cache_write=1"
+    behaviour = "cached=2,reasoning=5" if calls.speaks == "openai" else "cached=2,cache_write=1"
     answer = await calls(stream=stream, behaviour=behaviour, prompt="twelve bytes")
     usage = answer.usage
     assert usage is not None
     assert (usage.input_tokens, usage.cache_read_tokens) == (3, 2)
-    assert usage.cache_write_tokens == (0 if calls.kind == "openai" else 1)
-    assert usage.reasoning_tokens == (5 if calls.kind == "openai" else 0)
+    assert usage.cache_write_tokens == (0 if calls.speaks == "openai" else 1)
+    assert usage.reasoning_tokens == (5 if calls.speaks == "openai" else 0)
     assert usage.output_tokens == 4 + usage.reasoning_tokens
     reported = parse(answer).usage
     assert reported is not None

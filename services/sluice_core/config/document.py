@@ -9,6 +9,9 @@ import yaml
 
 Path = tuple[str | int, ...]
 
+SECRET_FIELDS: Final = frozenset({"api_key", "api_keys", "entra"})
+"""Of an account, and whatever stands below them."""
+
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -45,8 +48,8 @@ class Document:
 
 
 def is_secret(path: Path) -> bool:
-    """Whether a field is a secret, and may name an environment variable."""
-    return len(path) == 3 and path[0] == "providers" and path[2] == "api_key"
+    """Whether a field is a secret, or goes with one, and may name an environment variable."""
+    return len(path) >= 3 and path[0] == "providers" and path[2] in SECRET_FIELDS
 
 
 def read_document(text: str, environ: Mapping[str, str]) -> Document:
@@ -124,7 +127,10 @@ class _Reader:
         if "${" not in text:
             return text
         if not is_secret(path):
-            self._fault(path, "${…} is read only in secrets (providers.NAME.api_key); write it out")
+            self._fault(
+                path,
+                "${…} is read only in secrets (providers.NAME.api_key and the like); write it out",
+            )
             return text
 
         def variable(match: re.Match[str]) -> str:

@@ -5,12 +5,12 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from sluice_core.config.base import Section
 from sluice_core.config.document import Document, Path, Problem, read_document
-from sluice_core.config.model import Config
+from sluice_core.config.model import Config, ProviderConfig
 from sluice_core.config.references import check_references
 from sluice_core.config.salvage import salvage
 from sluice_core.config.suggest import suggestion
@@ -82,13 +82,31 @@ def parse_for_pool(
     """Read a text as `load_for_pool` reads a file."""
     config = parse_config(text, OwnPool(environ), source=source)
     own = [account for account in config.providers.values() if account.pool == pool]
-    if any(a.api_key is not None and a.api_key.get_secret_value() == WITHHELD for a in own):
+    if any(secret.get_secret_value() == WITHHELD for a in own for secret in a.secrets):
         return parse_config(text, environ, source=source)  # raises, with the lines
-    providers = {
-        name: account if account.pool == pool else account.model_copy(update={"api_key": None})
-        for name, account in config.providers.items()
-    }
+    providers, problems = {}, []
+    for name, account in config.providers.items():
+        providers[name] = account if account.pool == pool else account.without_secrets()
+        if account.pool == pool and account.api_key_file is not None:
+            try:
+                providers[name] = _with_file(account, account.api_key_file)
+            except (OSError, ValueError) as exc:
+                reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+                problems.append(f"{source}: providers.{name}.api_key_file: {reason}")
+    if problems:
+        raise ConfigError(problems)
     return config.model_copy(update={"providers": providers})
+
+
+def _with_file(account: ProviderConfig, path: str) -> ProviderConfig:
+    """The account with the keys of its file, one a line. Raises OSError or ValueError."""
+    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    keys = tuple(SecretStr(line.strip()) for line in lines if line.strip())
+    if not keys:
+        raise ValueError("the file holds no key")
+    if not all(key.get_secret_value().isprintable() for key in keys):
+        raise ValueError("the file holds a control character")
+    return account.model_copy(update={"api_keys": keys})
 
 
 def load_config(path: pathlib.Path | str, environ: Mapping[str, str] | None = None) -> Config:

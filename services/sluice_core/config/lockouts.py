@@ -18,7 +18,7 @@ from sluice_schemas.topics import Topics
 KEY_ID: Final = re.compile(r"sgk_[A-Za-z0-9_-]{1,64}\Z")
 _EVERYTHING: Final = {
     "models": (ANYTHING,),
-    "operations": ("chat", "embeddings"),
+    "operations": ("chat", "embeddings", "responses"),
     "classes": tuple(job_class.label for job_class in JobClass),
     "topics": (ANYTHING,),
 }

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Set
 
+from sluice_core.config.accounts import BASE_URLS
 from sluice_core.config.bounds import check_bounds
 from sluice_core.config.document import Path, Problem
 from sluice_core.config.durations import duration_text
 from sluice_core.config.lockouts import check_policies
-from sluice_core.config.model import Config, IntakeTopic, TenantConfig
+from sluice_core.config.model import Config, IntakeTopic, ProviderConfig, TenantConfig
 from sluice_core.config.suggest import suggestion
 from sluice_core.config.ways import check_ways
 from sluice_schemas.base import UNALLOCATED
@@ -51,14 +52,35 @@ def _models(config: Config) -> Iterator[Problem]:
 def _providers(config: Config) -> Iterator[Problem]:
     for name, account in config.providers.items():
         path: Path = ("providers", name)
-        secret = "" if account.api_key is None else account.api_key.get_secret_value()
-        if not secret.isprintable():
+        if any(not secret.get_secret_value().isprintable() for secret in account.secrets):
             # It goes out in a header; most often it is the line break at the end of a file.
             message = "holds a line break or another control character"
-            yield Problem(path=(*path, "api_key"), message=message)
-        if "@" in account.base_url.split("://", 1)[1].split("/", 1)[0]:
+            yield Problem(path=(*path, _first(account)), message=message)
+        ways = [name for name in _WAYS if getattr(account, name)]
+        if len(ways) > 1:
+            message = f"stands beside {ways[0]}; an account has one of {', '.join(_WAYS)}"
+            yield Problem(path=(*path, ways[1]), message=message)
+        if account.quirks is not None and account.kind != "openai":
+            message = f"are of servers like OpenAI's; {account.kind} has none"
+            yield Problem(path=(*path, "quirks"), message=message)
+        if account.entra is not None and account.kind not in {"azure", "openai"}:
+            message = f"gives tokens for azure; {account.kind} takes none"
+            yield Problem(path=(*path, "entra"), message=message)
+        if not account.url:
+            known = suggestion(account.provider_name, BASE_URLS)
+            message = f"is missing, and for {account.provider_name} none is known{known}"
+            yield Problem(path=(*path, "base_url"), message=message)
+        elif "@" in account.url.split("://", 1)[1].split("/", 1)[0]:
             message = "a name and password in a url are not sent; write api_key"
             yield Problem(path=(*path, "base_url"), message=message)
+
+
+_WAYS = ("api_key", "api_keys", "api_key_file", "entra")
+"""How an account may prove who it is."""
+
+
+def _first(account: ProviderConfig) -> str:
+    return next(name for name in _WAYS if getattr(account, name))
 
 
 def _tenants(config: Config, topics: Topics) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from sluice_core.config.base import Money, Section
 from sluice_schemas.classes import JobClass
 
-Operation = Literal["chat", "embeddings"]
+Operation = Literal["chat", "embeddings", "responses"]
 ClassName = Literal["realtime", "standard", "bulk"]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Zone = Annotated[str, StringConstraints(min_length=1, max_length=64)]

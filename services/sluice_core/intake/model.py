@@ -13,7 +13,7 @@ from sluice_platform.values import frozen_value
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 
-Operation = Literal["chat", "embeddings"]
+Operation = Literal["chat", "embeddings", "responses"]
 IdentityKind = Literal["key", "event", "record"]
 
 BAD_RECORD: Final[frozenset[ErrorCode]] = frozenset(

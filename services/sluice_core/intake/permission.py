@@ -42,7 +42,7 @@ def _asked_tokens(body: dict[str, Any]) -> tuple[str, int | None]:
     Raises Refused for anything but a whole number: a provider might still read a number in it.
     """
     largest: tuple[str, int | None] = ("body.max_tokens", None)
-    for name in ("max_tokens", "max_completion_tokens"):
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
         asked = body.get(name)
         if asked is None:
             continue

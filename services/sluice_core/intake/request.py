@@ -175,7 +175,7 @@ def check_model(job: dict[str, Any]) -> str:
     return model
 
 
-BOUNDS = ("max_tokens", "max_completion_tokens", "n")
+BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n")
 """What of a request says how long its answers may be and how many there are."""
 _ABSENT = type(None)
 
@@ -188,19 +188,21 @@ def check_request(body: dict[str, Any], *, url: str, model: str) -> Request:
         raise invalid("body.stream must be true or false", "body.stream")
     if type(body.get("stream_options")) not in {dict, _ABSENT}:
         raise invalid("body.stream_options must be an object", "body.stream_options")
-    if operation == "chat":
+    if operation != "embeddings":
         for name in BOUNDS:
             # What we cannot read a provider might: the money that is reserved for the call would be a guess.
             given = body.get(name)
             if given is not None and (type(given) is not int or given < 0):
                 raise invalid(f"body.{name} must be a whole number", f"body.{name}")
+    if operation == "chat":
         messages = body.get("messages")
         if type(messages) is not list or not messages:
             raise invalid("body.messages must be a list of at least one message", "body.messages")
         for message in messages:
             if type(message) is not dict:
                 raise invalid("body.messages must hold objects", "body.messages")
-    else:
+    elif operation == "embeddings" or not body.get("prompt"):
+        # A template that the provider keeps may hold all that there is to say.
         given = body.get("input")
         if type(given) not in {str, list} or not given:
             raise invalid("body.input must be a text or a list, not empty", "body.input")
@@ -208,6 +210,6 @@ def check_request(body: dict[str, Any], *, url: str, model: str) -> Request:
         url=url,
         operation=operation,
         model=model,
-        stream=bool(stream) and operation == "chat",
+        stream=bool(stream) and operation != "embeddings",
         body=body,
     )

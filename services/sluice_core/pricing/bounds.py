@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -11,6 +11,21 @@ from sluice_core.pricing.policy import worst_case
 
 DEFAULT_MAX_OUTPUT: Final = 16_384
 """Tokens an answer is taken to have at most where neither request nor model names a limit."""
+
+
+LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""What requests call their limit on an answer."""
+_MARKS: Final = (
+    b'"conversation":',
+    b'"prompt":{',
+    b'"web_search',
+    b'"file_search"',
+    b'"code_interpreter"',
+    b'"image_generation"',
+    b'"mcp"',
+)
+"""Without one of these, nothing of a request lies with its provider but an earlier answer."""
+_TOOLS: Final = ("web_search", "file_search", "code_interpreter", "image_generation", "mcp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +80,7 @@ def asked_output(body: bytes) -> tuple[int | None, int]:
     most, choices = None, 1
     if b'"max_' in body or b'"n":' in body:
         document = orjson.loads(body)
-        asked = (document.get("max_completion_tokens"), document.get("max_tokens"))
+        asked = (document.get(name) for name in LIMITS)
         # Which of two a provider goes by is its own affair.
         most = max((given for given in asked if isinstance(given, int) and given > 0), default=None)
         if isinstance(document.get("n"), int):
@@ -76,18 +91,33 @@ def asked_output(body: bytes) -> tuple[int | None, int]:
 def _elsewhere(body: bytes, item_tokens: Mapping[str, int | None]) -> tuple[int, str | None]:
     """Tokens of what a request only refers to, and what of it has no bound."""
     extra, endless = 0, None
-    for what, mark, count in (
-        ("image", b'"image_url"', b'"url":"http'),
-        ("file", b'"file_id":', b'"file_id":'),
+    for what, mark, counts in (
+        ("image", b'"image_url"', (b'"url":"http', b'"image_url":"http')),
+        ("file", b'"file_id":', (b'"file_id":',)),
+        ("file", b'"file_url":', (b'"file_url":',)),
     ):
         if mark not in body:
             continue
-        items, each = body.count(count), item_tokens.get(what)
+        items, each = sum(map(body.count, counts)), item_tokens.get(what)
         if items and each is None:
             endless = f"a remote {what} (set item_tokens.{what} of its model)"
         extra += items * (each or 0)
     if b'"previous_response_id":"' in body:
         endless = "an earlier answer that the provider keeps"
-    if b'"web_search_options":' in body:
-        endless = "a search that the provider makes"
+    if any(mark in body for mark in _MARKS):
+        endless = _kept(orjson.loads(body)) or endless
     return extra, endless
+
+
+def _kept(document: dict[str, Any]) -> str | None:
+    """What of a request the provider adds to the prompt by itself."""
+    if document.get("conversation"):
+        return "a conversation that the provider keeps"
+    if isinstance(document.get("prompt"), dict):
+        return "a prompt that the provider keeps"
+    if document.get("web_search_options") is not None:
+        return "a search that the provider makes"
+    tools = document.get("tools")
+    kinds = [str(t.get("type")) for t in tools if isinstance(t, dict)] if tools else []
+    ran = [kind for kind in kinds if kind.startswith(_TOOLS)]
+    return f"a tool that the provider runs ({ran[0]})" if ran else None

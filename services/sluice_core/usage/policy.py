@@ -11,6 +11,9 @@ BYTES_PER_TOKEN = 4
 MEDIUM_TOKENS = 1_000
 """What an image, a sound or a document counts as: about one large image at OpenAI."""
 
+# A tuple: what a caller writes as a type may be nothing that a set can look for.
+_MEDIA = ("image_url", "input_audio", "file", "input_image", "input_file")
+
 MOST_TOKENS = 10**9
 """No call counts more: a larger number is a defect of the server, and no money is booked for it."""
 
@@ -72,7 +75,8 @@ def estimate(request: Mapping[str, Any], *, output_bytes: int) -> Usage:
 def estimate_input(request: Mapping[str, Any]) -> int:
     """Input tokens of an OpenAI-form request by size: text at four bytes a token, media at a flat number."""
     size, media = 0, 0
-    for text in _texts([request.get("messages"), request.get("input"), request.get("tools")]):
+    parts = (request.get(name) for name in ("instructions", "messages", "input", "tools"))
+    for text in _texts(parts):
         if text is None:
             media += 1
         else:
@@ -90,7 +94,7 @@ def _texts(values: Iterable[object]) -> Iterable[str | None]:
         elif isinstance(value, list):
             stack.extend(value)
         elif isinstance(value, dict):
-            if value.get("type") in {"image_url", "input_audio", "file"}:
+            if value.get("type") in _MEDIA:
                 yield None
             else:
                 stack.extend(value.values())

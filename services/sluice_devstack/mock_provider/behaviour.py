@@ -31,7 +31,7 @@ class Behaviour:
     chunk_delay  a latency between the events of a stream
     seed         of the random latencies (0)
     status       an HTTP error status; with code (an error code) and retry_after
-    retry_after  2 (seconds), date:2 (an HTTP date), ms:1500 (`retry-after-ms`)
+    retry_after  2 (seconds), date:2 (an HTTP date), ms:1500 (`retry-after-ms`), xms:1500 (Azure's)
     fault        hang, cut_before_status, cut_body, cut_stream, malformed, empty, wrong_type, stream_error
     after        how many events a stream sends before its fault (0)
     usage        none leaves usage out

@@ -78,8 +78,9 @@ class OpenAIForm:
         """The bearer token."""
         return request.headers.get("authorization", "").removeprefix("Bearer ")
 
-    def complaint(self, _request: web.BaseRequest, _asked: Asked) -> None:
+    def complaint(self, request: web.BaseRequest, asked: Asked) -> str | None:  # noqa: ARG002
         """None: what it cannot read is refused as it is read."""
+        return None
 
     def answer(self, asked: Asked, model: str, behaviour: Behaviour, seq: int) -> Answer:
         """A completion or embeddings."""

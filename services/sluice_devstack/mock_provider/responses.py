@@ -51,6 +51,8 @@ def _retry_after(text: str) -> dict[str, str]:
         return {}
     if kind == "date":
         return {"retry-after": formatdate(time.time() + float(value), usegmt=True)}
+    if kind == "xms":
+        return {"x-ms-retry-after-ms": value}
     if kind == "ms":
         return {"retry-after-ms": value}
     return {"retry-after": value}

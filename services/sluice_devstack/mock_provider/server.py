@@ -30,6 +30,7 @@ from sluice_devstack.mock_provider.form import Answer, Asked, Form
 from sluice_devstack.mock_provider.forms import form_of
 from sluice_devstack.mock_provider.records import Record, Recorder
 from sluice_devstack.mock_provider.responses import CutError, answer_json, cut, refusal
+from sluice_devstack.mock_provider.tokens import answer_token, is_token_path
 
 _JSON = "application/json"
 _REQUEST_BYTES = 64 * 1024 * 1024
@@ -63,6 +64,8 @@ class Mock:
         path = request.path
         if path.startswith("/_mock/"):
             return await self._administer(request, path.removeprefix("/_mock/"))
+        if is_token_path(path):
+            return answer_token(await request.read())
         if path == "/v1/models":
             return answer_json(openai_form.models())
         return await self._call(request, path)

@@ -111,8 +111,15 @@ def test_answers_are_expected_as_long_as_recent_ones() -> None:
         (b'{"file":{"file_id":"f1"}}', DEFAULT_MAX_OUTPUT, 0, "a remote file"),
         (b'{"previous_response_id":"r"}', DEFAULT_MAX_OUTPUT, 0, "an earlier answer"),
         (b'{"web_search_options":{}}', DEFAULT_MAX_OUTPUT, 0, "a search"),
+        (b'{"max_output_tokens":5}', 5, 0, None),
+        (b'{"input":[{"type":"input_image","image_url":"https://a/b"}]}', DEFAULT_MAX_OUTPUT, 900, None),
+        (b'{"input":[{"type":"input_file","file_url":"https://a/b"}]}', DEFAULT_MAX_OUTPUT, 0, "a remote file"),
+        (b'{"conversation":"c1","input":"x"}', DEFAULT_MAX_OUTPUT, 0, "a conversation"),
+        (b'{"prompt":{"id":"p1"}}', DEFAULT_MAX_OUTPUT, 0, "a prompt"),
+        (b'{"tools":[{"type":"web_search_preview"}]}', DEFAULT_MAX_OUTPUT, 0, "a tool that the provider runs"),
+        (b'{"tools":[{"type":"function","parameters":{"properties":{"prompt":{"type":"string"}}}}]}', DEFAULT_MAX_OUTPUT, 0, None),
     ],
-)
+)  # fmt: skip
 def test_a_request_is_bounded_by_its_bytes_and_what_it_refers_to(
     body: bytes, output: int, extra: int, endless: str | None
 ) -> None:

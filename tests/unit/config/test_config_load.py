@@ -197,7 +197,7 @@ def test_every_fault_comes_in_one_list() -> None:
         ("worker: {x: 1}", "worker.x"),
         ("limits: 5", "limits"),
         ("retention: {jobs: 7}", "retention.jobs"),
-        ("providers: {openai: {kind: openai}}", "providers.openai.base_url"),
+        ("providers: {openai: {kind: openai, base_url: 7}}", "providers.openai.base_url"),
         ("providers: {openai: {kind: openai, base_url: http://x, timeouts: {conect: 3}}}",
          "providers.openai.timeouts.conect"),
     ],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sluice_core.admission.definitions import definitions
 from sluice_core.admission.model import ScopeKind
+from sluice_core.config.compatible import ROWS
 from sluice_core.config.load import parse_config
 from sluice_core.config.model import resolve_model
 from sluice_core.policies.model import Ask, Subject
@@ -65,3 +66,20 @@ def test_the_map_names_every_file_of_the_processes() -> None:
     for process in ("sluice_worker", "sluice_keeper"):
         files = {path.stem for path in (ROOT / "services" / process).glob("*.py")}
         assert files - words - {"__init__", "main", "route", "draw"} == set(), process
+
+
+def test_the_readmes_accounts_are_what_it_says() -> None:
+    names = ("OPENAI_A", "OPENAI_B", "GROQ", "TENANT", "CLIENT", "SECRET")
+    providers = parse_config(
+        _examples()[2], dict.fromkeys(names, "x") | {"OPENAI_B": "y"}
+    ).providers
+    assert providers["openai"].keys == ("x", "y")
+    assert providers["groq"].url == "https://api.groq.com/openai/v1"
+    own = providers["own"].differences
+    assert own is not None
+    assert own.reasoning_field == "reasoning"
+    assert providers["azure"].entra is not None
+    text = (ROOT / "README.md").read_text()
+    known = re.search(r"Known by name: ([^.]*)\.", text)
+    assert known is not None
+    assert known[1].replace("\n", " ").split(", ") == sorted(ROWS)

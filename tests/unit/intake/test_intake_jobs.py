@@ -233,6 +233,8 @@ def test_a_record_older_than_identities_are_kept_has_always_expired() -> None:
         ({"body": BODY | {"max_completion_tokens": 1e6}}, "invalid_record", "body.max_completion_tokens"),
         ({"body": BODY | {"n": "50"}}, "invalid_record", "body.n"),
         ({"body": BODY, "url": "/v1/embeddings"}, "invalid_record", "body.input"),
+        ({"body": BODY, "url": "/v1/responses"}, "invalid_record", "body.input"),
+        ({"body": {"model": "fast", "input": "x", "max_output_tokens": "9"}, "url": "/v1/responses"}, "invalid_record", "body.max_output_tokens"),
         ({"url": "/v1/images"}, "unsupported_url", "url"),
         ({"url": 1}, "invalid_record", "url"),
         ({"method": "GET"}, "invalid_record", "method"),
@@ -301,6 +303,13 @@ def test_embeddings_streams_and_addressed_models() -> None:
     assert (made.operation, made.stream) == ("embeddings", False)
     assert job(record(body=BODY | {"stream": True})).stream
     assert job(record(body=BODY | {"model": "openai/gpt-9"})).model == "openai/gpt-9"
+
+
+def test_responses_are_jobs_that_may_stream() -> None:
+    url, body = "/v1/responses", {"model": "fast", "input": "hi", "stream": True}
+    made = job(record(url=url, body=body))
+    assert (made.operation, made.stream) == ("responses", True)
+    assert not job(record(url=url, body={"model": "fast", "prompt": {"id": "p"}})).stream
 
 
 def test_identity_of_an_event_needs_both_parts() -> None:

@@ -8,6 +8,7 @@ from tests.unit.worker.worker_world import flight
 
 from sluice_core.jobs.model import State
 from sluice_core.settlement.model import Problem, Report
+from sluice_providers.credentials import OneKey
 from sluice_providers.port import Target
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.call import CallStep
@@ -85,7 +86,8 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
     )
     made = flight()
     made.route = cast(
-        "Any", SimpleNamespace(target=target, name="smart", arm=None, region=None, api_key="")
+        "Any",
+        SimpleNamespace(target=target, name="smart", arm=None, region=None, credentials=OneKey()),
     )
     step.start(made, 1)
     assert made.task is not None
@@ -130,7 +132,8 @@ async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
     )
     made = flight()
     made.route = cast(
-        "Any", SimpleNamespace(target=target, name="smart", arm=None, region=None, api_key="")
+        "Any",
+        SimpleNamespace(target=target, name="smart", arm=None, region=None, credentials=OneKey()),
     )
     step.start(made, 1)
     assert made.task is not None

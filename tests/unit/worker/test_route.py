@@ -51,7 +51,7 @@ def test_the_first_target_with_the_name_asked_for(router: Router) -> None:
     route = way_of(router, job(model="fast"), NOW)
     target = route.target
     assert (target.account, target.model, target.model_requested) == ("mock", "gpt-4o-mini", "fast")
-    assert (route.api_key, target.default_max_tokens) == ("secret", 100)
+    assert (route.credentials.take(0.0), target.default_max_tokens) == ("secret", 100)
     assert "secret" not in repr(route)
     assert router.choose(job(model="fast"), NOW) is route
     named = way_of(router, job(model="mock/gpt-4.1"), NOW)
