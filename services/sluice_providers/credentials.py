@@ -87,6 +87,11 @@ class KeyPool:
         self._keys = [_Key(secret) for secret in secrets]
         self._next = 0
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Its keys in order."""
+        return tuple(key.secret for key in self._keys)
+
     def change(self, secrets: Sequence[str]) -> None:
         """Take keys away and add others; what is known of those that stay is kept, calls under way keep theirs."""
         known = {key.secret: key for key in self._keys}

@@ -6,19 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
+from sluice_core.config.load import read_keys
 from sluice_core.config.model import ProviderConfig
 from sluice_providers.credentials import Credentials, KeyPool, OneKey, Tokens
 from sluice_providers.http import Transport
 from sluice_providers.token_sources import token_source
 
 LOOK_S: Final = 1.0
-"""How often it is looked whether a token is to be renewed."""
+"""How often it is looked whether a token is to be renewed, or a file holds other keys."""
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class _Entry:
     account: ProviderConfig
     credentials: Credentials
+    legible: bool = True
 
 
 class Keyring:
@@ -51,11 +57,14 @@ class Keyring:
             if fetch is not None:
                 return Tokens(name, fetch)
         keys = account.keys
-        return KeyPool(name, keys) if len(keys) > 1 else OneKey(keys[0] if keys else "")
+        if len(keys) > 1 or account.api_key_file is not None:
+            return KeyPool(name, keys)
+        return OneKey(keys[0] if keys else "")
 
     def _changed(self, name: str, entry: _Entry, account: ProviderConfig) -> Credentials:
         before = entry.credentials
-        if isinstance(before, KeyPool) and len(account.keys) > 1:
+        pooled = len(account.keys) > 1 or account.api_key_file is not None
+        if isinstance(before, KeyPool) and pooled:
             before.change(account.keys)
             return before
         if isinstance(before, Tokens) and entry.account.secrets_alike(account):
@@ -63,9 +72,10 @@ class Keyring:
         return self._made(name, account)
 
     async def run(self) -> None:
-        """Renew tokens before they end."""
+        """Renew tokens before they end, and follow files of keys that change."""
         try:
             while True:
+                await self._follow_files()
                 now = time.time()
                 due = [t for t in self._tokens() if t.due(now)]
                 # Each at its own pace: an endpoint that hangs keeps no other waiting.
@@ -75,6 +85,24 @@ class Keyring:
         finally:
             for tokens in self._tokens():
                 await tokens.close()
+
+    async def _follow_files(self) -> None:
+        """Go by the keys that files hold now; one that cannot be read, or holds none, changes nothing."""
+        for name, entry in list(self._entries.items()):
+            path, pool = entry.account.api_key_file, entry.credentials
+            if path is None or not isinstance(pool, KeyPool):
+                continue
+            try:
+                keys = await asyncio.to_thread(read_keys, path)
+            except (OSError, ValueError) as exc:
+                if entry.legible:
+                    _log.warning("key.file_not_read", account=name, error=type(exc).__name__)
+                entry.legible = False
+                continue
+            entry.legible = True
+            if keys != pool.secrets:
+                pool.change(keys)
+                _log.info("key.file_followed", account=name, keys=len(keys))
 
     def _tokens(self) -> list[Tokens]:
         held = (entry.credentials for entry in self._entries.values())

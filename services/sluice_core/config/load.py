@@ -100,13 +100,18 @@ def parse_for_pool(
 
 def _with_file(account: ProviderConfig, path: str) -> ProviderConfig:
     """The account with the keys of its file, one a line. Raises OSError or ValueError."""
+    return account.model_copy(update={"api_keys": tuple(map(SecretStr, read_keys(path)))})
+
+
+def read_keys(path: str) -> tuple[str, ...]:
+    """The keys of a file, one a line. Raises OSError, or ValueError for a file that holds none that can be sent."""
     lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
-    keys = tuple(SecretStr(line.strip()) for line in lines if line.strip())
+    keys = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not keys:
         raise ValueError("the file holds no key")
-    if not all(key.get_secret_value().isprintable() for key in keys):
+    if not all(key.isprintable() for key in keys):
         raise ValueError("the file holds a control character")
-    return account.model_copy(update={"api_keys": keys})
+    return keys
 
 
 def load_config(path: pathlib.Path | str, environ: Mapping[str, str] | None = None) -> Config:

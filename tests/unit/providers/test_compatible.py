@@ -102,6 +102,19 @@ def test_what_openai_knows_goes_untouched() -> None:
     assert sent("openai", **body) == body | {"model": "m"}
 
 
+@pytest.mark.parametrize("provider", ["openai", "azure.ai.openai", *ROWS])
+def test_a_schema_and_tools_go_as_they_are(provider: str) -> None:
+    schema = {"name": "it", "strict": True, "schema": {"type": "object"}}
+    asked = {
+        "response_format": {"type": "json_schema", "json_schema": schema},
+        "tools": [{"type": "function", "function": {"name": "add"}}],
+        "parallel_tool_calls": False,
+        "reasoning_effort": "low",
+    }
+    body = sent(provider, **asked)
+    assert {name: body[name] for name in asked} == asked
+
+
 def test_mistral_hears_its_own_words() -> None:
     history = [
         {"role": "developer", "content": "be brief"},

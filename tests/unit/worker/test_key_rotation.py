@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
+import structlog
 from tests.unit.worker.worker_world import flight, router_of, running, way_of
 from tests.waiting import eventually
 
@@ -253,3 +255,24 @@ async def test_without_a_token_a_job_is_tried_again_and_costs_nothing() -> None:
     assert problem is not None
     assert problem.code is ErrorCode.PROVIDER_UNAVAILABLE
     assert "no token" in problem.message
+
+
+async def test_a_file_of_keys_is_followed_and_never_to_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("key-a\n")
+    text = f"""
+providers: {{openai: {{kind: openai, base_url: "http://x", api_key_file: "{file}"}}}}
+models: {{fast: {{targets: [{{account: openai}}]}}}}
+"""
+    keyring = Keyring()
+    router = router_with(parse_for_pool(text, "default", {}), keyring)
+    route = way_of(router, flight().job)
+    assert route.credentials.take(0.0) == "key-a"
+    async with running(keyring.run()):
+        file.write_text("key-b\n\nkey-c\n")
+        await eventually(lambda: route.credentials.take(0.0) in {"key-b", "key-c"})
+        with structlog.testing.capture_logs() as logs:
+            file.write_text("\n")
+            await eventually(lambda: bool(logs))
+    assert [entry["event"] for entry in logs] == ["key.file_not_read"]
+    assert {route.credentials.take(0.0) for _ in range(2)} == {"key-b", "key-c"}
