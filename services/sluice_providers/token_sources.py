@@ -1,6 +1,6 @@
 """Which accounts go with tokens, and where those come from; a new flow is a module with its fetch, and a line here."""
 
-from sluice_core.config.model import ProviderConfig
+from sluice_core.config.provider import ProviderConfig
 from sluice_providers.credentials import Fetch
 from sluice_providers.entra import entra_tokens
 from sluice_providers.google_tokens import google_tokens

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from sluice_core.config.load import read_keys
-from sluice_core.config.model import ProviderConfig
+from sluice_core.config.provider import ProviderConfig
 from sluice_providers.credentials import Credentials, KeyPool, OneKey, Tokens
 from sluice_providers.http import Transport
 from sluice_providers.token_sources import token_source

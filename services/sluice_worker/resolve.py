@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from sluice_core.config.model import Config, ProviderConfig, TargetRef, resolve_model
+from sluice_core.config.model import Config, TargetRef, resolve_model
 from sluice_core.config.prices import Unpriced
+from sluice_core.config.provider import ProviderConfig
 from sluice_core.config.routing import BreakerConfig
 from sluice_core.pricing.book import PriceBook
 from sluice_core.pricing.model import PriceEntry

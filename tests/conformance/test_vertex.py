@@ -12,7 +12,7 @@ from google.auth import crypt, jwt
 from tests.conformance.driver import Calls, Mock
 
 from sluice_core.config.kinds import ServiceAccountConfig
-from sluice_core.config.model import ProviderConfig
+from sluice_core.config.provider import ProviderConfig
 from sluice_core.jobs.fates import FailureKind
 from sluice_providers.credentials import NoSecretError, Tokens
 from sluice_providers.google_tokens import assertion, google_tokens, read_key

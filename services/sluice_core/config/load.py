@@ -10,7 +10,8 @@ from pydantic_core import ErrorDetails
 
 from sluice_core.config.base import Section
 from sluice_core.config.document import Document, Path, Problem, read_document
-from sluice_core.config.model import Config, ProviderConfig
+from sluice_core.config.model import Config
+from sluice_core.config.provider import ProviderConfig
 from sluice_core.config.references import check_references
 from sluice_core.config.salvage import salvage
 from sluice_core.config.suggest import suggestion

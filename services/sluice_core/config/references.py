@@ -8,7 +8,8 @@ from sluice_core.config.document import Path, Problem
 from sluice_core.config.durations import duration_text
 from sluice_core.config.kinds import check_options
 from sluice_core.config.lockouts import check_policies
-from sluice_core.config.model import Config, IntakeTopic, ProviderConfig, TenantConfig
+from sluice_core.config.model import Config, IntakeTopic, TenantConfig
+from sluice_core.config.provider import ProviderConfig
 from sluice_core.config.suggest import suggestion
 from sluice_core.config.ways import check_ways
 from sluice_schemas.base import UNALLOCATED

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sluice_core.config.load import ConfigError, Withheld, parse_config, parse_for_pool
-from sluice_core.config.model import ProviderConfig
+from sluice_core.config.provider import ProviderConfig
 
 ENVIRON = {"A": "key-a", "B": "key-b", "TENANT": "t-1", "CLIENT": "c-1", "SECRET": "s-1"}
 

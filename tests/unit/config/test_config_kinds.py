@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sluice_core.config.load import ConfigError, parse_for_pool
-from sluice_core.config.model import ProviderConfig
+from sluice_core.config.provider import ProviderConfig
 from sluice_core.pricing.book import PriceBook
 from sluice_core.routing.model import Candidate
 from sluice_worker.resolve import Resolver
