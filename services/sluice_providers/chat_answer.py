@@ -181,10 +181,10 @@ class TranslatedStream(ABC):
         """Take one event. Raises AdapterError."""
         try:
             chunks = self.translate(event)
+            for chunk in chunks:
+                self._assembly.add(chunk)
         except NOT_IN_FORM as exc:
             raise MalformedError("a stream event is not in the format") from exc
-        for chunk in chunks:
-            self._assembly.add(chunk)
         return [orjson.dumps(chunk) for chunk in chunks]
 
     @staticmethod

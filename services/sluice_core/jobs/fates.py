@@ -239,6 +239,7 @@ STATUS_FATES: Final[dict[int, Fate]] = {
     408: _refused(ErrorCode.PROVIDER_TIMEOUT, True, _MAY_CLEAR),
     409: _refused(ErrorCode.PROVIDER_ERROR, True, _MAY_CLEAR),
     413: _refused(ErrorCode.TOO_LARGE, False, "the provider takes no request of this size"),
+    424: _refused(ErrorCode.PROVIDER_UNAVAILABLE, True, "the model failed behind the provider"),
     425: _refused(ErrorCode.PROVIDER_UNAVAILABLE, True, _MAY_CLEAR),
     429: _refused(ErrorCode.PROVIDER_RATE_LIMITED, True, "waits for what Retry-After says"),
     499: _refused(ErrorCode.PROVIDER_UNAVAILABLE, True, "the provider cancelled it by itself"),

@@ -43,7 +43,7 @@ _HEALTH: Final[dict[FailureKind, Health]] = {
     FailureKind.DEADLINE: Health.NEUTRAL,
     FailureKind.DEFECT: Health.NEUTRAL,
 }
-_ILL_STATUSES: Final = frozenset({408, 409, 425, 429})
+_ILL_STATUSES: Final = frozenset({408, 409, 424, 425, 429, 499})
 
 _CLASSES: Final[dict[FailureKind, FailureClass]] = {
     FailureKind.DNS_FAILED: "unavailable",
@@ -100,6 +100,6 @@ def _status_class(status: int | None) -> FailureClass | None:
         return "timeout"
     if status == 403:
         return "auth"
-    if status is not None and (status >= 500 or status in {404, 409, 425}):
+    if status is not None and (status >= 500 or status in {404, 409, 424, 425, 499}):
         return "unavailable"
     return None

@@ -54,6 +54,7 @@ STATUSES = [
     (409, "provider_error", True),
     (413, "too_large", False),
     (422, "provider_error", False),
+    (424, "provider_unavailable", True),
     (425, "provider_unavailable", True),
     (429, "provider_rate_limited", True),
     (499, "provider_unavailable", True),
