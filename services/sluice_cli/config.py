@@ -140,18 +140,19 @@ async def apply_config(given: "Settings", path: Path) -> Applied:
     from sluice_cli.topics import create_topics
     from sluice_core.admission.repository import AdmissionRepository
     from sluice_core.admission.service import align, changes
+    from sluice_core.config.load import spelled_out
     from sluice_core.ledger import check_migrations
     from sluice_core.rollout.repository import RolloutRepository
 
     text, config = _read(path)
-    spelled_out = [
+    written = [
         name
         for name, provider in config.providers.items()
-        if any(secret.get_secret_value() != "withheld" for secret in provider.secrets)
+        if any(map(spelled_out, provider.secrets))
     ]
-    if spelled_out:
+    if written:
         raise Refused(
-            f"{path}: the api_key of {', '.join(spelled_out)} is written out; write ${{NAME}} and set "
+            f"{path}: the api_key of {', '.join(written)} is written out; write ${{NAME}} and set "
             "the variable for the workers: an applied configuration is stored in the database"
         )
     async with ledger(given) as pool:

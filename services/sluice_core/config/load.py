@@ -31,6 +31,11 @@ class ConfigError(StartupError):
 WITHHELD: Final = "withheld"
 
 
+def spelled_out(secret: SecretStr) -> bool:
+    """Whether a part of a secret stood in the text itself; AWS's keys are several in one, with colons between."""
+    return set(secret.get_secret_value().split(":")) != {WITHHELD}
+
+
 class Withheld(Mapping[str, str]):
     """Stands for an environment in which every variable is set: only workers read providers' keys."""
 
@@ -83,7 +88,7 @@ def parse_for_pool(
     """Read a text as `load_for_pool` reads a file."""
     config = parse_config(text, OwnPool(environ), source=source)
     own = [account for account in config.providers.values() if account.pool == pool]
-    if any(secret.get_secret_value() == WITHHELD for a in own for secret in a.secrets):
+    if any(WITHHELD in secret.get_secret_value() for a in own for secret in a.secrets):
         return parse_config(text, environ, source=source)  # raises, with the lines
     providers, problems = {}, []
     for name, account in config.providers.items():

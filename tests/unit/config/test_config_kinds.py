@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from sluice_core.config.load import ConfigError, parse_for_pool
+from sluice_core.config.load import (
+    ConfigError,
+    Withheld,
+    parse_config,
+    parse_for_pool,
+    spelled_out,
+)
 from sluice_core.config.provider import ProviderConfig
 from sluice_core.pricing.book import PriceBook
 from sluice_core.routing.model import Candidate
@@ -63,6 +69,15 @@ models: {fast: {targets: [{account: it, model: qwen3}]}}
 def test_keys_of_several_parts_come_from_the_environment() -> None:
     made = account('kind: bedrock, options: {region: r}, api_key: "${AK}:${SK}"')
     assert made.keys == ("AKIDEXAMPLE:s/+ecret",)
+
+
+def test_parts_of_a_key_that_are_missing_or_written_out_are_found() -> None:
+    text = "providers: {it: {kind: bedrock, options: {region: r}, api_key: '%s'}}"
+    with pytest.raises(ConfigError, match="environment variable NO_SECRET"):
+        parse_for_pool(text % "${AK}:${NO_SECRET}", "default", ENVIRON)
+    for key, written in (("${AK}:${SK}", False), ("${AK}", False), ("AKID:${SK}", True)):
+        config = parse_config(text % key, Withheld())
+        assert [spelled_out(secret) for secret in config.providers["it"].secrets] == [written]
 
 
 def test_a_service_account_by_environment_or_file(tmp_path: Path) -> None:
