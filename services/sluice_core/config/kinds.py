@@ -1,6 +1,6 @@
 """What one kind of provider alone is told (`options`), where it is then reached, and Google's service accounts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,6 +51,13 @@ def check_options(kind: str, options: Mapping[str, str], path: Path) -> Iterator
     for name in mine.numbers:
         if name in options and not options[name].isdecimal():
             yield Problem(path=(*path, "options", name), message="must be a whole number")
+
+
+def check_keys(kind: str, keys: Iterable[str], path: Path) -> Iterator[Problem]:
+    """Everything wrong with the form of an account's plain keys."""
+    if kind == "bedrock" and any(key.count(":") > 2 or not all(key.split(":")) for key in keys):
+        message = "is ACCESS:SECRET, ACCESS:SECRET:SESSION or a bearer token; a part of it is empty"
+        yield Problem(path=(*path, "api_key"), message=message)
 
 
 def regional_url(kind: str, options: Mapping[str, str]) -> str:

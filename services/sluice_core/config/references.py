@@ -6,7 +6,7 @@ from sluice_core.config.accounts import BASE_URLS
 from sluice_core.config.bounds import check_bounds
 from sluice_core.config.document import Path, Problem
 from sluice_core.config.durations import duration_text
-from sluice_core.config.kinds import check_options
+from sluice_core.config.kinds import check_keys, check_options
 from sluice_core.config.lockouts import check_policies
 from sluice_core.config.model import Config, IntakeTopic, TenantConfig
 from sluice_core.config.provider import ProviderConfig
@@ -69,6 +69,7 @@ def _providers(config: Config) -> Iterator[Problem]:
             message = f"gives tokens for azure; {account.kind} takes none"
             yield Problem(path=(*path, "entra"), message=message)
         yield from check_options(account.kind, account.options, path)
+        yield from check_keys(account.kind, account.keys, path)
         if account.service_account is not None and account.kind != "vertex":
             message = "only kind: vertex goes with its tokens"
             yield Problem(path=(*path, "service_account"), message=message)

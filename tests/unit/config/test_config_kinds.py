@@ -115,6 +115,10 @@ def test_a_service_account_by_environment_or_file(tmp_path: Path) -> None:
             'kind: gemini, service_account: {key: "${KEY}"}',
             "service_account: only kind: vertex goes with its tokens",
         ),
+        (
+            'kind: bedrock, options: {region: r}, api_key: "AK:"',
+            "api_key: is ACCESS:SECRET, ACCESS",
+        ),
         ("kind: gemini, service_account: {}", "service_account: has either key or key_file"),
         (
             "kind: vertex, options: {project: p, region: r}, service_account: {key_file: /not/there}",
