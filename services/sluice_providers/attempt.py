@@ -155,7 +155,11 @@ class Attempt:
     def _succeeded(self, whole: Whole) -> Answer:
         usage = whole.usage or self._estimate(whole.output_bytes)
         return self._answer(
-            usage=usage, reported=whole.usage is not None, body=whole.body, finish=whole.finish
+            usage=usage,
+            reported=whole.usage is not None,
+            body=whole.body,
+            finish=whole.finish,
+            tier=whole.tier,
         )
 
     def _refusal(self) -> Answer:
@@ -270,6 +274,7 @@ class Attempt:
         reported: bool = False,
         finish: tuple[str, ...] = (),
         retry_after: float | None = None,
+        tier: str | None = None,
     ) -> Answer:
         return Answer(
             failure=failure,
@@ -288,4 +293,5 @@ class Attempt:
             finish=finish,
             warnings=self._warnings,
             exhausted_s=exhausted_s(self._headers, now=time.time()),
+            tier=tier,
         )
