@@ -10,6 +10,7 @@ import asyncpg
 import structlog
 
 from sluice_core.budgets.repository import BudgetRepository
+from sluice_core.caching.repository import CacheRepository
 from sluice_core.config.load import Withheld, load_config
 from sluice_core.config.model import Config
 from sluice_core.holds.repository import HoldRepository
@@ -25,6 +26,7 @@ from sluice_core.upkeep.repository import UpkeepRepository
 from sluice_keeper import (
     alerts,
     archive,
+    cache,
     expiry,
     partitions,
     reaper,
@@ -141,6 +143,7 @@ class Keeper:
         self._unknowns = unknowns.Unknowns(upkeep, config.unknown)
         self._runs = runs.Runs(upkeep, origin)
         self._alerts = alerts.Alerts(BudgetRepository(database), origin, incarnation)
+        self._cache = cache.Cache(CacheRepository(database, incarnation), config)
         self._records = records.Records(settings, config, upkeep, origin, cluster_id)
 
     def start(self, tasks: TaskSet) -> None:
@@ -156,6 +159,7 @@ class Keeper:
             ("runs", self._runs.once, runs.EVERY_S),
             ("alerts", self._alerts.once, alerts.EVERY_S),
             ("records", self._records.once, records.EVERY_S),
+            ("cache", self._cache.once, cache.EVERY_S),
         ):
             tasks.start(name, repeat(name, once, every_s=every_s))
 

@@ -55,7 +55,7 @@ class Ways:
     """Where flights go from here.
 
     `called`: the attempt is durable. `refused`: it ends here. `lost`: it is this worker's no longer.
-    `waits`: not now; until then (epoch seconds), with its whole lane or alone. `deferred`: given back to the
+    `answers`: the cache has it, or will say more. `waits`: not now; until then (epoch seconds), with its whole lane or alone. `deferred`: given back to the
     ledger until there is money. `answered_in`: how many seconds a batch took, and had waited before.
     """
 
@@ -65,6 +65,7 @@ class Ways:
     waits: Callable[[Flight, float, bool], None]
     deferred: Callable[[Flight], None]
     answered_in: Callable[[float, float], None] = lambda *_: None
+    answers: Callable[[Flight], bool] = lambda _: False
 
 
 class BeginStep:
@@ -124,14 +125,19 @@ class BeginStep:
             message = f"no price of {facts.model!r} is known, and its account takes no such calls"
             self._reject(flight, ErrorCode.FORBIDDEN, message)
             return
-        flight.route = route
+        self._weigh(flight, route, now)
+
+    def _weigh(self, flight: Flight, route: Route, now: float) -> None:
+        """What a routed flight may use and cost at most, against its policies; then it goes into a batch."""
+        facts = flight.job.facts
         subject = self._permits.subject(facts)
         if subject is not None:
             most = self._permits.max_tokens(subject)
             if most is not None and facts.operation != "embeddings":
                 # Asking for more was refused at intake; who names no length gets this one.
-                flight.route = route.capped(min(most, route.target.default_max_tokens or most))
-        bound = self._router.bound(flight.job, flight.route)
+                route = route.capped(min(most, route.target.default_max_tokens or most))
+        flight.route = route
+        bound = self._router.bound(flight.job, route)
         if max(bound.worst_nano, bound.tokens) > MOST:
             message = "the job may use more than can be counted; name a smaller max_tokens or n"
             self._reject(flight, ErrorCode.TOO_LARGE, message)
@@ -155,6 +161,8 @@ class BeginStep:
             most_output=bound.output_tokens,
         )
         flight.asked_at = time.monotonic()
+        if self._ways.answers(flight):
+            return
         self._router.started(route, now)
         (self._prompt if flight.realtime else self._patient).add((flight, bound))
 

@@ -62,6 +62,7 @@ class CallStep:
         finished: Callable[[Flight], None],
         load: Load,
         router: Router,
+        repeatable: Callable[[Flight, Report], None],
     ) -> None:
         self._transport = transport
         self._settle = settle
@@ -70,6 +71,7 @@ class CallStep:
         self._finished = finished
         self._load = load
         self._router = router
+        self._repeatable = repeatable
         self._retries: dict[str, RetryBudget] = {}
         self.flights: set[Flight] = set()
 
@@ -200,6 +202,8 @@ class CallStep:
         now = _now()
         if answer.failure is None:
             report = _answered(flight, answer, outcome=Outcome.SUCCEEDED, now=now)
+            if flight.ticket is not None and flight.ticket.asks:
+                self._repeatable(flight, report)
             self._settle.end(flight, State.SUCCEEDED, report=report, problem=None)
             return
         what = fate(answer.failure, status=answer.status)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sluice_core.config.routing import FailureClass
@@ -12,6 +13,9 @@ from sluice_core.settlement.model import Report
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.resolve import Route
+
+if TYPE_CHECKING:
+    from sluice_worker.cache import Ticket
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +33,7 @@ class Flight:
     until `not_before` (epoch seconds) it does not start. `arrival` is its place among those due at one moment.
     `pressure` and `cool_until` are what the answer said of its account's and target's load.
     `secret` is what it is called with; `spared` says that its failure was that of this secret alone.
-    `tried` are the targets that have failed it here, `fell_back` how the last of them did.
+    `ticket`: its place with the cache, once that has been asked. `tried` are the targets that have failed it here, `fell_back` how the last of them did.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
     """
 
@@ -53,6 +57,7 @@ class Flight:
     rule: str | None = None
     timer: asyncio.TimerHandle | None = None
     task: "asyncio.Task[None] | None" = None
+    ticket: "Ticket | None" = None
     tried: frozenset[str] = frozenset()
     fell_back: FailureClass | None = None
     deltas: int = 0

@@ -13,6 +13,7 @@ from sluice_core.dispatch.fairness import Weights
 from sluice_core.dispatch.policy import Shares
 from sluice_core.intake.policy import IntakePolicy
 from sluice_core.rollout.repository import RolloutRepository
+from sluice_worker.cache import CacheStep
 from sluice_worker.crowds import Crowds
 from sluice_worker.dispatch import Dispatcher
 from sluice_worker.permits import Permits
@@ -33,6 +34,7 @@ class Followers:
     permits: Permits
     directory: Directory
     router: Router
+    cache: CacheStep
     dispatcher: Dispatcher
     crowds: Crowds
 
@@ -99,6 +101,7 @@ class Rollout:
         await parts.directory.change(config)
         await parts.permits.change(intake.permissions, config.tenants)
         parts.router.change(config)
+        parts.cache.change(config)
         parts.reader.change(intake)
         parts.crowds.change(config)
         parts.dispatcher.times.change(Weights.from_config(config))

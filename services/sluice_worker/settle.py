@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import asyncpg
 import structlog
 
+from sluice_core.caching.model import Answer
 from sluice_core.jobs.model import Outcome, State
 from sluice_core.jobs.policy import Settle
 from sluice_core.jobs.repository import JobRepository, is_poison
@@ -18,7 +19,7 @@ from sluice_core.publishing.repository import DUPLICATE, RESULT, USAGE, OutboxRe
 from sluice_core.publishing.service import Publisher
 from sluice_core.settlement.last_resort import last_resort
 from sluice_core.settlement.model import Problem, Report
-from sluice_core.settlement.policy import ending, reading_ended, retrying
+from sluice_core.settlement.policy import cached, ending, reading_ended, retrying
 from sluice_platform.batching import Batcher
 from sluice_platform.crash import crash_point
 from sluice_platform.db import DATABASE_ERRORS
@@ -96,6 +97,19 @@ class SettleStep:
             report=report,
             problem=problem,
             read_on=read_on,
+        )
+        self._add(flight, settlement)
+
+    def repeat(self, flight: Flight, answer: Answer) -> None:
+        """End a job with a stored answer."""
+        settlement = cached(
+            flight.job,
+            answer,
+            custom_id=flight.requester.custom_id,
+            now=round(time.time(), 6),
+            ce_id=uuid7(),
+            usage_id=uuid7(),
+            deltas=flight.deltas,
         )
         self._add(flight, settlement)
 

@@ -10,6 +10,8 @@ import structlog
 from sluice_core.admission.directory import Directory
 from sluice_core.admission.expectations import Expectations
 from sluice_core.admission.repository import AdmissionRepository
+from sluice_core.caching.model import Answer
+from sluice_core.caching.repository import CacheRepository
 from sluice_core.config.model import Config
 from sluice_core.dispatch.fairness import VirtualTimes, Weights
 from sluice_core.dispatch.policy import Shares
@@ -32,6 +34,8 @@ from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
 from sluice_core.rollout.repository import RolloutRepository
 from sluice_core.routing.repository import BreakerRepository
+from sluice_core.settlement.model import Report
+from sluice_core.settlement.policy import answer_of
 from sluice_core.settlement.waiting import not_begun, wait_for
 from sluice_platform.lifecycle import TaskSet
 from sluice_providers.http import Transport
@@ -42,6 +46,8 @@ from sluice_worker.admit import AdmitStep
 from sluice_worker.audit import SelfAudit
 from sluice_worker.begin import BeginStep, Ways
 from sluice_worker.breakers import Breakers
+from sluice_worker.cache import CacheStep
+from sluice_worker.cache import Ways as CacheWays
 from sluice_worker.call import CallStep
 from sluice_worker.claim import Claimer
 from sluice_worker.control import ControlStep
@@ -117,14 +123,21 @@ class Worker:
         self.settle = SettleStep(
             self.jobs, outbox, publisher, origin, released=self._released, goes_on=self._goes_on
         )
+        self._deltas = Deltas(publisher, origin)
         self.calls = CallStep(
             transport,
             self.settle,
-            Deltas(publisher, origin),
+            self._deltas,
             answer_bytes=config.limits.answer_bytes,
             finished=self._call_ended,
             load=Load(expectations, router),
             router=router,
+            repeatable=self._repeatable,
+        )
+        self.cache = CacheStep(
+            CacheRepository(database, incarnation),
+            config,
+            CacheWays(hit=self._repeated, miss=self._asks),
         )
         self.begin = BeginStep(
             self.jobs,
@@ -140,6 +153,7 @@ class Worker:
                 waits=self._waits,
                 deferred=self._gone,
                 answered_in=self._answered_in,
+                answers=self.cache.takes,
             ),
         )
         self.dispatcher = Dispatcher(
@@ -196,6 +210,7 @@ class Worker:
                 permits=self._permits,
                 directory=self._directory,
                 router=router,
+                cache=self.cache,
                 dispatcher=self.dispatcher,
                 crowds=self.crowds,
             ),
@@ -225,6 +240,8 @@ class Worker:
             ("reasons", self._reasons.run()),
             ("audit", self.audit.run()),
             ("breakers", self._breakers.run()),
+            ("cache.look", self.cache.run_looks()),
+            ("cache.keep", self.cache.run_keeps()),
             ("denials", self.denials.run()),
             ("keyring", self._keyring.run()),
             ("pace", keep_pace(self.dispatcher, self.publisher, self.settle, self._readiness)),
@@ -319,7 +336,20 @@ class Worker:
     def _answered_in(self, seconds: float, waited_s: float) -> None:
         self.dispatcher.answered_in(seconds, waited_s)
 
+    def _repeatable(self, flight: Flight, report: Report) -> None:
+        self.cache.answered(flight, answer_of(report))
+
+    def _repeated(self, flight: Flight, answer: Answer) -> None:
+        """A stored answer is a job's: its stream, if it has one, then its result; no call, no attempt."""
+        self._deltas.replay(flight, answer.body)
+        self.dispatcher.finished(flight)
+        self.settle.repeat(flight, answer)
+
+    def _asks(self, flight: Flight) -> None:
+        self.begin.add(flight)
+
     def _gone(self, flight: Flight) -> None:
+        self.cache.gave_up(flight)
         self.dispatcher.finished(flight)
         self.holdings.remove(flight)
 
@@ -327,6 +357,8 @@ class Worker:
         return self._held.job(job.facts)
 
     def _return(self, flights: list[Flight]) -> None:
+        for flight in flights:
+            self.cache.gave_up(flight)
         self._returns.add(flights)
 
     def _parked(self, lane: int, job_class: JobClass, tenant: str) -> None:
@@ -358,6 +390,7 @@ class Worker:
     def _released(self, flight: Flight) -> None:
         """What a flight had drawn is free again: of the lanes that wait for such, one asks at once."""
         self.dispatcher.booked(flight)
+        self.cache.gave_up(flight)
         self.holdings.remove(flight)
         if self._crowded:
             lane = next(iter(self._crowded))

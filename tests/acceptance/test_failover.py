@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.conftest import Template
@@ -15,7 +16,6 @@ from sluice_devstack.stack import Stack
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("failover")]
 
-PREFIX = "failover."
 OPEN_S, PROBES, FIRST_BYTE_S = 1.0, 2, 1.0
 JOBS = 90
 BREAKER = {
@@ -87,10 +87,11 @@ async def is_open(system: System, *, expected: bool) -> bool:
 
 @pytest.fixture
 async def gateway(stack: Stack, migrated_template: Template) -> Any:
+    prefix = f"failover{uuid4().hex[:8]}."  # its own: no record of another test is read again
     async with (
         database_from(migrated_template.admin_dsn, migrated_template.name) as dsn,
-        System(stack, database_dsn=dsn, kafka_prefix=PREFIX, workers=2, config=config) as system,
-        Client(stack.kafka.bootstrap, tenant="default", prefix=PREFIX) as client,
+        System(stack, database_dsn=dsn, kafka_prefix=prefix, workers=2, config=config) as system,
+        Client(stack.kafka.bootstrap, tenant="default", prefix=prefix) as client,
     ):
         yield system, client
 

@@ -27,13 +27,15 @@ begin
   get diagnostics moved = row_count;
 end $$;
 
--- Outbox rows of the dead (as in reap_v1: silent, or not registered), or older than p_age: leased to the caller, who publishes and deletes them.
-create function sluice.take_outbox_v1(p_owner bigint, p_silent bigint[], p_age interval, p_limit int)
+-- Outbox rows from p_from on that are of the dead (as in reap_v1: silent, or not registered), or older than p_age: leased to the caller,
+-- who publishes and deletes them.
+create function sluice.take_outbox_v1(p_owner bigint, p_silent bigint[], p_age interval, p_limit int, p_from bigint default 0)
 returns setof sluice.outbox language sql volatile as $$
   with seen as materialized (
     select o.id, o.owner from sluice.outbox o
-     where o.owner = any (p_silent) or o.at < clock_timestamp() - p_age
-        or not exists (select from sluice.workers w where w.incarnation = o.owner)
+     where o.id >= p_from
+       and (o.owner = any (p_silent) or o.at < clock_timestamp() - p_age
+            or not exists (select from sluice.workers w where w.incarnation = o.owner))
      order by o.id limit p_limit),
   due as (
     select o.id from seen s join sluice.outbox o on o.id = s.id and o.owner = s.owner order by o.id for update of o skip locked)

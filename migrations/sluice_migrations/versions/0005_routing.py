@@ -1,4 +1,4 @@
-"""Routing: targets that are left alone, shared between workers."""
+"""Routing and caching: targets that are left alone, and answers that are given again, shared between workers."""
 
 from alembic import op
 
@@ -12,9 +12,13 @@ depends_on = None
 
 def upgrade() -> None:
     run(op.get_bind(), "0005_routing")
+    run(op.get_bind(), "0005_cache")
 
 
 def downgrade() -> None:
+    op.execute("drop function sluice.look_cache_v1, sluice.keep_cache_v1, sluice.purge_cache_v1")
+    op.execute("drop type sluice.cached_v1")
+    op.execute("drop table sluice.cache")
     op.execute("drop function sluice.share_breakers_v1")
     op.execute("drop type sluice.opening_v1, sluice.target_v1")
     op.execute("drop table sluice.breakers")

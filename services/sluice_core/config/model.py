@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
 
 from sluice_core.config.accounts import BASE_URLS, NAMES, EntraConfig
 from sluice_core.config.base import Section
+from sluice_core.config.caching import CacheConfig, Mode, ModelCache, OfModel
 from sluice_core.config.compatible import Quirks, quirks_of
 from sluice_core.config.durations import Duration, Period, Size
 from sluice_core.config.prices import AccountPrices, PriceList
@@ -126,6 +127,7 @@ class ModelConfig(Routing):
 
     default_max_tokens: int | None = Field(default=None, ge=1, le=LARGEST)
     prices: PriceList = ()
+    cache: OfModel = ModelCache()
     item_tokens: ItemTokens = ItemTokens()
     limits: ScopeLimits = ScopeLimits()
 
@@ -175,7 +177,7 @@ class TenantConfig(Scoped):
 
     `reply_topics` are allowed besides the tenant's own `…replies.{tenant}.v1`. `weight` is its share of the
     slots of a class among the tenants that wait. `max_parked` bounds its waiting jobs of one class. `residency`: its jobs
-    go only to targets that have one of these as their region or among their tags.
+    go only to targets that have one of these as their region or among their tags. `cache` is its jobs' where they say nothing.
     """
 
     teams: Teams = {}
@@ -184,6 +186,7 @@ class TenantConfig(Scoped):
     keys: Annotated[dict[str, KeyConfig], BeforeValidator(_as_mapping)] = {}
     reply_topics: tuple[TopicName, ...] = ()
     residency: tuple[Label, ...] = ()
+    cache: Mode | None = None
     weight: Weight = 1.0
     max_parked: int = Field(default=5_000_000, ge=1, le=LARGEST)
 
@@ -287,6 +290,7 @@ class Config(Section):
     tenants: Annotated[dict[Slug, TenantConfig], BeforeValidator(_as_mapping)] = {}
     intake: IntakeConfig = IntakeConfig()
     limits: LimitsConfig = LimitsConfig()
+    cache: CacheConfig = CacheConfig()
     retention: RetentionConfig = RetentionConfig()
     unknown: UnknownConfig = UnknownConfig()
     worker: WorkerConfig = WorkerConfig()

@@ -35,14 +35,28 @@ class OutboxRepository:
         )
         return [row["id"] for row in rows]
 
-    async def take(self, owner: int, silent: Sequence[int], age_s: float, limit: int) -> list[Due]:
-        """Lease rows of dead owners (silent, or not registered), or older than `age_s` seconds, to `owner`."""
+    async def head(self, start: int) -> int:
+        """The least id from `start` on that there is a row of; `start` where there is none."""
+        found: int = await self._pool.fetchval(
+            "select coalesce((select id from sluice.outbox where id >= $1 order by id limit 1), $1)",
+            start,
+        )
+        return found
+
+    async def take(
+        self, owner: int, silent: Sequence[int], age_s: float, limit: int, *, start: int = 0
+    ) -> list[Due]:
+        """Lease rows of dead owners (silent, or not registered), or older than `age_s` seconds, to `owner`.
+
+        Rows with ids below `start` are not looked at.
+        """
         rows = await self._pool.fetch(
-            "select * from sluice.take_outbox_v1($1, $2, make_interval(secs => $3), $4)",
+            "select * from sluice.take_outbox_v1($1, $2, make_interval(secs => $3), $4, $5)",
             owner,
             silent,
             age_s,
             limit,
+            start,
         )
         return await self._materialise(rows)
 

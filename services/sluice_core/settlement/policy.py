@@ -1,13 +1,15 @@
 """Pure: a job, how its last attempt went and what comes next, as one settlement with its result and usage row."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from uuid import UUID
 
 import orjson
 
+from sluice_core.caching.model import Answer
 from sluice_core.jobs.model import Job, Outcome, State
 from sluice_core.jobs.writes import Settlement
-from sluice_core.settlement.model import Priced, Problem, Report
+from sluice_core.settlement.model import CacheMark, Priced, Problem, Report
 from sluice_core.usage.model import NOTHING
 from sluice_core.usage.row import UsageRow
 from sluice_schemas.errors import MEANINGS
@@ -67,6 +69,69 @@ def ending(
         input_nano=report.input_nano if held else None,
         pressure=report.pressure,
         cool_until=report.cool_until,
+        ce_id=ce_id,
+        result=result,
+    )
+
+
+def answer_of(report: Report) -> Answer:
+    """A good answer as it is stored to be given again."""
+    return Answer(
+        body=report.body or b"",
+        provider=report.provider,
+        account=report.account,
+        provider_model=report.provider_model,
+        usage=report.usage,
+        list_nano=report.priced.list_nano,
+        price_version=report.priced.price_version,
+    )
+
+
+def cached(
+    job: Job,
+    answer: Answer,
+    *,
+    custom_id: str | None,
+    now: float,
+    ce_id: UUID,
+    usage_id: UUID,
+    deltas: int,
+) -> Settlement:
+    """The job succeeds with a stored answer: no attempt, nothing to pay, and a row that says what it would have cost."""
+    report = Report(
+        account=answer.account,
+        provider=answer.provider,
+        provider_model=answer.provider_model,
+        started_at=now,
+        ended_at=now,
+        worst_nano=0,
+        outcome=Outcome.SUCCEEDED,
+        money="estimated",
+        status=200,
+        body=answer.body,
+        usage=answer.usage,
+        priced=Priced(list_nano=answer.list_nano, price_version=answer.price_version),
+        deltas=deltas,
+    )
+    row = _usage_row(job, report, usage_id)
+    assert row is not None
+    result = result_value(
+        job,
+        state=State.SUCCEEDED,
+        custom_id=custom_id,
+        now=now,
+        report=report,
+        problem=None,
+        cache="exact",
+    )
+    return Settlement(
+        row=job.row,
+        id=job.id,
+        day=job.day,
+        attempt=job.attempt,
+        state=State.SUCCEEDED,
+        outcome=None,
+        usage=replace(row, outcome="cached", cache="exact"),
         ce_id=ce_id,
         result=result,
     )
@@ -134,6 +199,7 @@ def result_value(
     now: float,
     report: Report | None,
     problem: Problem | None,
+    cache: CacheMark = "miss",
 ) -> bytes:
     """The result as one line of an OpenAI Batch output file, plus `job`. The provider's body goes in as it is."""
     error = None if problem is None else _error(problem)
@@ -180,7 +246,7 @@ def result_value(
                 "queued_ms": _milliseconds(started - job.admitted_at),
                 "provider_ms": 0 if report is None else report.provider_ms,
                 "total_ms": _milliseconds(now - job.admitted_at),
-                "cache": "miss" if report is not None else None,
+                "cache": cache if report is not None else None,
                 "deltas": 0 if report is None else report.deltas,
                 "warnings": [*facts.warnings, *(() if report is None else report.warnings)],
                 "error": error,

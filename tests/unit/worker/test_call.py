@@ -47,6 +47,7 @@ async def test_a_call_that_is_over_is_not_settled_a_second_time() -> None:
         finished=print,
         load=cast("Any", Mute()),
         router=cast("Any", None),
+        repeatable=lambda *_: None,
     )
     over = flight()
     over.task = asyncio.create_task(asyncio.sleep(0))
@@ -73,6 +74,7 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
         finished=lambda _flight: None,
         load=cast("Any", Mute()),
         router=cast("Any", None),
+        repeatable=lambda *_: None,
     )
     target = Target(
         account="mock",
@@ -118,6 +120,7 @@ async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
         finished=lambda _flight: None,
         load=cast("Any", Forgetful()),
         router=cast("Any", None),
+        repeatable=lambda *_: None,
     )
     target = Target(
         account="claude",

@@ -1,0 +1,84 @@
+"""Pure: when two requests are the same, whether a job may be answered from the cache, and an answer as a stream."""
+
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
+
+from sluice_core.config.model import Config
+from sluice_core.jobs.model import Facts
+
+_ASIDE: Final = frozenset(
+    {
+        "stream",
+        "stream_options",
+        "user",
+        "safety_identifier",
+        "metadata",
+        "store",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "service_tier",
+    }
+)
+"""Fields that say how an answer is delivered or who asks, not what is asked."""
+
+
+def cache_key(facts: Facts, body: bytes) -> bytes:
+    """What a request is known by: 32 bytes over tenant, operation, model and the request in canonical form.
+
+    The tenant is in it, so that no tenant is answered with another's.
+    """
+    document = orjson.loads(body)
+    asked = {name: value for name, value in document.items() if name not in _ASIDE}
+    head = orjson.dumps([facts.tenant, facts.operation, facts.model])
+    return sha256(head + b"\n" + orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+class CacheRules:
+    """Who is answered from the cache: a job's own word, else its tenant's, else its model's."""
+
+    def __init__(self, config: Config) -> None:
+        self._models = {name: model.cache for name, model in config.models.items()}
+        self._tenants = {n: t.cache for n, t in config.tenants.items() if t.cache is not None}
+        self._ttl = config.cache.ttl
+        self.entry_bytes = config.cache.entry_bytes
+        self._used = bool(self._tenants) or any(m.mode != "off" for m in self._models.values())
+
+    def ttl_s(self, facts: Facts) -> float | None:
+        """How long the job's answer is kept, in seconds; None: it is neither looked for nor kept."""
+        if not self._used and facts.cache is None:
+            return None
+        model = self._models.get(facts.model or "") or self._models.get("*")
+        mode = facts.cache or self._tenants.get(facts.tenant) or (model.mode if model else "off")
+        # A response has an id by which its provider goes on from it: given out twice, it would be two jobs' own.
+        if mode != "exact" or facts.operation == "responses":
+            return None
+        return self._ttl if model is None or model.ttl is None else model.ttl
+
+
+def chunks_of(body: bytes, *, usage_asked: bool) -> list[bytes]:
+    """A whole chat answer as the chunks of a stream that says the same, in OpenAI's form."""
+    document = orjson.loads(body)
+    head = {name: document.get(name) for name in ("id", "created", "model")}
+    head["object"] = "chat.completion.chunk"
+    chunks = [
+        orjson.dumps({**head, "choices": [choice]})
+        for given in document.get("choices") or ()
+        for choice in _choice_chunks(given)
+    ]
+    if usage_asked and document.get("usage"):
+        chunks.append(orjson.dumps({**head, "choices": [], "usage": document["usage"]}))
+    return chunks
+
+
+def _choice_chunks(choice: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    index = choice.get("index", 0)
+    message = {k: v for k, v in (choice.get("message") or {}).items() if v is not None}
+    calls = message.get("tool_calls")
+    if calls:
+        message["tool_calls"] = [{"index": n, **call} for n, call in enumerate(calls)]
+    rest = {k: v for k, v in choice.items() if k not in {"index", "message", "finish_reason"}}
+    yield {"index": index, "delta": message, **rest, "finish_reason": None}
+    yield {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}

@@ -1,0 +1,231 @@
+"""The step that answers a job with what the same request was answered before, and lets one of several ask for all."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from sluice_core.caching.model import Answer, Keep
+from sluice_core.caching.policy import CacheRules, cache_key
+from sluice_core.caching.repository import CacheRepository
+from sluice_core.config.model import Config
+from sluice_platform.batching import Batcher
+from sluice_platform.db import DATABASE_ERRORS
+from sluice_worker.flight import Flight
+
+CAP: Final = 100
+LEASE_S: Final = 30.0
+"""How long other workers leave a request to the one that asks; then the next of them asks."""
+AGAIN_S: Final = 0.1
+"""How soon a job looks again for an answer that another worker is asking for."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A flight's place with the cache: its request's key and how long its answer is kept. `asks`: it goes on to a provider,
+    and others may wait for it."""
+
+    key: bytes
+    ttl_s: float
+    asks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """Where flights go from here: answered at once, or on to a provider."""
+
+    hit: Callable[[Flight, Answer], None]
+    miss: Callable[[Flight], None]
+
+
+@dataclass(slots=True)
+class _Asking:
+    """A request on its way: by a flight of this worker, or looked for in the ledger; `waiting` want the same."""
+
+    waiting: list[Flight] = field(default_factory=list)
+
+
+class CacheStep:
+    """Looks jobs up, in memory, then in the ledger, a batch in one statement; nothing of it concerns jobs that do not use it."""
+
+    def __init__(self, repository: CacheRepository, config: Config, ways: Ways) -> None:
+        self._repository = repository
+        self._rules = CacheRules(config)
+        self._ways = ways
+        self._front = _Front(config.cache.memory)
+        self._asking: dict[bytes, _Asking] = {}
+        self._looks: Batcher[tuple[bytes, str]] = Batcher(self._look, cap=CAP)
+        self._keeps: Batcher[Keep | bytes] = Batcher(self._keep, cap=CAP)
+
+    def change(self, config: Config) -> None:
+        """Go by another configuration."""
+        self._rules = CacheRules(config)
+
+    async def run_looks(self) -> None:
+        """Look for ever."""
+        await self._looks.run()
+
+    async def run_keeps(self) -> None:
+        """Store for ever."""
+        await self._keeps.run()
+
+    def takes(self, flight: Flight) -> bool:
+        """Whether the flight is in this step's hands now: it is answered, or comes on by `Ways.miss`."""
+        if flight.ticket is not None:
+            return False
+        facts = flight.job.facts
+        ttl_s = self._rules.ttl_s(facts)
+        if ttl_s is None:
+            return False
+        key = cache_key(facts, flight.job.body)
+        flight.ticket = Ticket(key, ttl_s)
+        answer = self._front.get(key, time.monotonic())
+        if answer is not None:
+            self._ways.hit(flight, answer)
+            return True
+        asking = self._asking.get(key)
+        if asking is None:
+            self._asking[key] = _Asking([flight])
+            self._looks.add((key, facts.tenant))
+        else:
+            asking.waiting.append(flight)
+        left_s = max(0.0, flight.job.deadline - time.time())
+        flight.timer = asyncio.get_running_loop().call_later(left_s, self._too_late, flight)
+        return True
+
+    def answered(self, flight: Flight, answer: Answer) -> None:
+        """A call that a ticket asked for was answered well: it is stored, and who waits for the same has it too."""
+        ticket = flight.ticket
+        assert ticket is not None
+        ticket.asks = False
+        if len(answer.body) <= self._rules.entry_bytes:
+            keep = Keep(
+                key=ticket.key, tenant=flight.job.facts.tenant, ttl_s=ticket.ttl_s, answer=answer
+            )
+            self._front.put(ticket.key, answer, time.monotonic() + ticket.ttl_s)
+            self._keeps.add(keep)
+        else:
+            self._keeps.add(ticket.key)
+        for waiting in self._done(ticket.key):
+            self._ways.hit(waiting, answer)
+
+    def gave_up(self, flight: Flight) -> None:
+        """The flight that asks for others ended without an answer: the next of them asks."""
+        ticket = flight.ticket
+        if ticket is None or not ticket.asks:
+            return
+        ticket.asks = False
+        waiting = self._done(ticket.key)
+        if not waiting:
+            self._keeps.add(ticket.key)
+            return
+        first, *others = waiting
+        self._asking[ticket.key] = _Asking(others)
+        self._asks(first)
+
+    def _done(self, key: bytes) -> list[Flight]:
+        asking = self._asking.pop(key, None)
+        waiting = [] if asking is None else asking.waiting
+        for flight in waiting:
+            _stop_timer(flight)
+        return waiting
+
+    def _asks(self, flight: Flight) -> None:
+        assert flight.ticket is not None
+        flight.ticket.asks = True
+        _stop_timer(flight)
+        self._ways.miss(flight)
+
+    def _too_late(self, flight: Flight) -> None:
+        """Its deadline has come while it waited: `begin` ends it."""
+        flight.timer = None
+        assert flight.ticket is not None
+        asking = self._asking.get(flight.ticket.key)
+        if asking is not None and flight in asking.waiting:
+            asking.waiting.remove(flight)
+            self._ways.miss(flight)
+
+    async def _look(self, keys: list[tuple[bytes, str]]) -> None:
+        try:
+            found = await self._repository.look(keys, lease_s=LEASE_S)
+        except DATABASE_ERRORS as exc:
+            # The cache is a saving, no promise: each asks for itself.
+            _log.warning("cache.not_looked", error=repr(exc))
+            for key, _ in keys:
+                for flight in self._done(key):
+                    self._ways.miss(flight)
+            return
+        now = time.monotonic()
+        for (key, tenant), one in zip(keys, found, strict=True):
+            if one.answer is not None:
+                self._front.put(key, one.answer, now + one.left_s)
+                for flight in self._done(key):
+                    self._ways.hit(flight, one.answer)
+            elif one.state == "others":
+                asyncio.get_running_loop().call_later(AGAIN_S, self._look_again, key, tenant)
+            else:
+                asking = self._asking.get(key)
+                if asking is None or not asking.waiting:
+                    self._asking.pop(key, None)
+                    self._keeps.add(key)
+                else:
+                    self._asks(asking.waiting.pop(0))
+
+    def _look_again(self, key: bytes, tenant: str) -> None:
+        asking = self._asking.get(key)
+        if asking is None or not asking.waiting:
+            self._asking.pop(key, None)
+            return
+        self._looks.add((key, tenant))
+
+    async def _keep(self, batch: list[Keep | bytes]) -> None:
+        answers = {item.key: item for item in batch if isinstance(item, Keep)}
+        given_up = {item for item in batch if isinstance(item, bytes)} - set(answers)
+        try:
+            await self._repository.keep(list(answers.values()), list(given_up))
+        except DATABASE_ERRORS as exc:
+            _log.warning("cache.not_kept", answers=len(answers), error=repr(exc))
+
+
+def _stop_timer(flight: Flight) -> None:
+    if flight.timer is not None:
+        flight.timer.cancel()
+        flight.timer = None
+
+
+class _Front:
+    """The answers used last, in memory, up to so many bytes; times are monotonic seconds."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._bytes = 0
+        self._entries: OrderedDict[bytes, tuple[Answer, float]] = OrderedDict()
+
+    def get(self, key: bytes, now: float) -> Answer | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry[1] <= now:
+            self._drop(key)
+            return None
+        self._entries.move_to_end(key)
+        return entry[0]
+
+    def put(self, key: bytes, answer: Answer, until: float) -> None:
+        if key in self._entries:
+            self._drop(key)
+        if len(answer.body) > self._most:
+            return
+        self._entries[key] = (answer, until)
+        self._bytes += len(answer.body)
+        while self._bytes > self._most:
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, key: bytes) -> None:
+        self._bytes -= len(self._entries.pop(key)[0].body)

@@ -1,0 +1,115 @@
+"""The exact cache: one call for many that ask the same, hits booked at nothing, streams replayed, tenants apart."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
+from tests.conftest import Template
+from tests.system import System, database_from, prices
+from tests.waiting import eventually
+
+from sluice_client import Client, Result
+from sluice_devstack.stack import Stack
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("failover")]
+
+CONFIG: dict[str, Any] = {
+    "models": {
+        "kept": {
+            "targets": [{"account": "mock", "model": "gpt-4o-mini"}],
+            "prices": prices("1", "2"),
+            "cache": {"mode": "exact", "ttl": "5m"},
+        }
+    },
+    "tenants": {"other": {}},
+    "intake": {"topics": [{"name": "others.jobs", "class": "realtime", "tenant": "other"}]},
+}
+
+
+def body(text: str, **more: Any) -> dict[str, Any]:
+    return {"model": "kept", "messages": [{"role": "user", "content": text}], **more}
+
+
+@pytest.fixture
+async def gateway(
+    stack: Stack, migrated_template: Template
+) -> AsyncIterator[tuple[System, Client]]:
+    prefix = f"cached{uuid4().hex[:8]}."  # its own: no record of another test is read again
+    async with (
+        database_from(migrated_template.admin_dsn, migrated_template.name) as dsn,
+        System(stack, database_dsn=dsn, kafka_prefix=prefix, workers=2, config=CONFIG) as system,
+        Client(stack.kafka.bootstrap, tenant="default", prefix=prefix) as client,
+    ):
+        yield system, client
+
+
+def answer(result: Result) -> str:
+    return str(result.body["choices"][0]["message"]["content"])
+
+
+async def test_many_that_ask_the_same_are_one_call(gateway: tuple[System, Client]) -> None:
+    system, client = gateway
+    rule = await system.mock.rule("latency=500ms")
+    results = await asyncio.gather(*(client.complete(body("same"), timeout=30) for _ in range(40)))
+    assert {answer(r) for r in results} == {"You said: same"}
+    assert len(await system.mock.requests()) == 1
+    marks = [r.report["cache"] for r in results]
+    assert (marks.count("miss"), marks.count("exact")) == (1, 39)
+    await eventually(lambda: _rows(system, 40), within_s=10)
+    rows = await system.pool.fetch(
+        "select outcome, cache, sum(cost_usd) as cost, sum(list_cost_usd) as listed, sum(input_tokens) as input, count(*)"
+        " from finance.usage group by 1, 2 order by 1"
+    )
+    hits, calls = rows
+    assert (hits["outcome"], hits["cache"], hits["count"], hits["cost"]) == (
+        "cached",
+        "exact",
+        39,
+        0,
+    )
+    assert (calls["outcome"], calls["count"]) == ("succeeded", 1)
+    assert hits["listed"] == 39 * calls["listed"] > 0
+    assert hits["input"] == 39 * calls["input"]
+    await system.mock.forget_rule(rule)
+    await client.complete(body("same"), timeout=30, cache="off")
+    assert len(await system.mock.requests()) == 2
+    await client.complete(body("same", temperature=0.5), timeout=30)
+    assert len(await system.mock.requests()) == 3
+
+
+async def _rows(system: System, count: int) -> bool:
+    return bool(await system.pool.fetchval("select count(*) from finance.usage") == count)
+
+
+async def test_a_failed_call_is_no_answer_and_the_next_asks(gateway: tuple[System, Client]) -> None:
+    system, client = gateway
+    await system.mock.rule("status=400", first=1)
+    asked = [client.complete(body("fails once"), timeout=30) for _ in range(5)]
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    assert [isinstance(r, BaseException) for r in results].count(True) == 1
+    assert len(await system.mock.requests()) == 2
+
+
+async def test_a_hit_is_replayed_as_a_stream(gateway: tuple[System, Client]) -> None:
+    system, client = gateway
+    await client.complete(body("told again"), timeout=30)
+    asking = body("told again", stream=True, stream_options={"include_usage": True})
+    chunks = [chunk async for chunk in client.stream(asking)]
+    text = "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"])
+    assert text == "You said: told again"
+    assert chunks[-1]["usage"]["total_tokens"] > 0
+    assert len(await system.mock.requests()) == 1
+
+
+async def test_tenants_do_not_share_answers(gateway: tuple[System, Client], stack: Stack) -> None:
+    system, client = gateway
+    await client.complete(body("a secret"), timeout=30)
+    results = await system.consume(system.topics.results("other"))
+    async with AIOKafkaProducer(bootstrap_servers=stack.kafka.bootstrap) as producer:
+        await producer.send_and_wait("others.jobs", orjson.dumps({"body": body("a secret")}))
+    await results.wait_for(lambda: results.records)
+    assert len(await system.mock.requests()) == 2
