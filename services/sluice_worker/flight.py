@@ -33,7 +33,8 @@ class Flight:
     until `not_before` (epoch seconds) it does not start. `arrival` is its place among those due at one moment.
     `pressure` and `cool_until` are what the answer said of its account's and target's load.
     `secret` is what it is called with; `spared` says that its failure was that of this secret alone.
-    `ticket`: its place with the cache, once that has been asked. `tried` are the targets that have failed it here, `fell_back` how the last of them did.
+    `ticket`: its place with the cache, once that has been asked. `tried` are the targets that have failed it
+    here, `fell_back` how the last of them did.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
     """
 

@@ -83,7 +83,7 @@ def test_anthropics_too_long_prompt() -> None:
 
 def test_an_unknown_kind_lists_the_known() -> None:
     with pytest.raises(LookupError, match="anthropic.*openai"):
-        adapter_for("gemini")
+        adapter_for("nobody")
 
 
 @pytest.mark.parametrize("key", ["sk-secret/+=", 'odd"key\\end', "schlüssel-1"])

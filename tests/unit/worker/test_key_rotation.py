@@ -110,7 +110,7 @@ def step_of(router: Any, paper: Paper, transport: Transport) -> CallStep:
         finished=lambda _flight: None,
         load=Load(Expectations(), router),
         router=router,
-        repeatable=lambda _flight, _report: None,
+        repeatable=lambda *_: None,
     )
 
 
