@@ -68,12 +68,16 @@ class Outgoing:
 
 @frozen_value
 class Whole:
-    """A translated answer; `output_bytes` is the size of its text, for an estimate."""
+    """A translated answer; `output_bytes` is the size of its text, for an estimate.
+
+    `tier`: the service tier that served it, in OpenAI's words, where the provider says so.
+    """
 
     body: bytes
     usage: Usage | None
     finish: tuple[str, ...]
     output_bytes: int
+    tier: str | None = None
 
 
 @frozen_value

@@ -100,7 +100,18 @@ def translate(body: bytes, *, model: str) -> Whole:
     if reported_usage is not None:
         answer["usage"] = reported_usage
     size = text_bytes(message)
-    return Whole(body=orjson.dumps(answer), usage=usage, finish=(finish,), output_bytes=size)
+    return Whole(
+        body=orjson.dumps(answer),
+        usage=usage,
+        finish=(finish,),
+        output_bytes=size,
+        tier=_tier(document.get("usage")),
+    )
+
+
+def _tier(usage: object) -> str | None:
+    tier = usage.get("service_tier") if isinstance(usage, dict) else None
+    return "default" if tier == "standard" else tier if isinstance(tier, str) else None
 
 
 def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -270,4 +281,5 @@ class AnthropicStream:
             usage=self.usage,
             finish=self._assembly.finish,
             output_bytes=self.output_bytes,
+            tier=_tier(self._usage),
         )

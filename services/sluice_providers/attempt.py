@@ -156,7 +156,11 @@ class Attempt:
     def _succeeded(self, whole: Whole) -> Answer:
         usage = whole.usage or self._estimate(whole.output_bytes)
         return self._answer(
-            usage=usage, reported=whole.usage is not None, body=whole.body, finish=whole.finish
+            usage=usage,
+            reported=whole.usage is not None,
+            body=whole.body,
+            finish=whole.finish,
+            tier=whole.tier,
         )
 
     def _refusal(self) -> Answer:
@@ -274,6 +278,7 @@ class Attempt:
         reported: bool = False,
         finish: tuple[str, ...] = (),
         retry_after: float | None = None,
+        tier: str | None = None,
     ) -> Answer:
         return Answer(
             failure=failure,
@@ -292,4 +297,5 @@ class Attempt:
             finish=finish,
             warnings=self._warnings,
             exhausted_s=exhausted_s(self._headers, now=time.time()),
+            tier=tier,
         )

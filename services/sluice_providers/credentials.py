@@ -47,7 +47,8 @@ class Credentials(Protocol):
         ...
 
     def ended(self, secret: str, answer: Answer, now: float) -> bool:
-        """A call with this secret ended; False: its failure is that of the secret alone, and there is another."""
+        """A call with this secret ended; False: what it says of load or of a refusal is of this secret alone, and there
+        is another."""
         ...
 
 
@@ -120,6 +121,7 @@ class KeyPool:
                 key.refusals = 0
                 if answer.exhausted_s:
                     key.cool_until = max(key.cool_until, now + answer.exhausted_s)
+                    return self._all_rest(now)
             return True
         rest_s = _rest_s(answer, 0 if key is None else key.refusals)
         if rest_s is None:
@@ -133,6 +135,9 @@ class KeyPool:
                 _log.warning(
                     "key.refused", account=self._account, key=place, status=answer.status, s=rest_s
                 )
+        return self._all_rest(now)
+
+    def _all_rest(self, now: float) -> bool:
         return all(key.cool_until > now for key in self._keys)
 
 

@@ -44,6 +44,8 @@ class OpenAIAdapter:
                 warnings = suit(document, quirks)
         elif call.operation == "responses":
             prepare(call, document)
+        if target.tier is not None and call.operation != "embeddings":
+            document.setdefault("service_tier", target.tier)
         if call.stream:
             document["stream"] = True
             if call.operation == "responses":
@@ -112,6 +114,7 @@ class OpenAIAdapter:
             usage=read_usage(document.get("usage")),
             finish=finish,
             output_bytes=size,
+            tier=tier_of(document),
         )
 
     def stream(self, call: Call, document: Mapping[str, Any]) -> StreamReader:
@@ -206,12 +209,20 @@ class OpenAIStream:
 
     def whole(self) -> Whole:
         """The assembled body; usage is always in it."""
+        document = self._assembly.whole(self._usage)
         return Whole(
-            body=orjson.dumps(self._assembly.whole(self._usage)),
+            body=orjson.dumps(document),
             usage=self.usage,
             finish=self._assembly.finish,
             output_bytes=self.output_bytes,
+            tier=tier_of(document),
         )
+
+
+def tier_of(document: Mapping[str, Any]) -> str | None:
+    """The service tier that an answer says it was served at."""
+    tier = document.get("service_tier")
+    return tier if isinstance(tier, str) else None
 
 
 def usage_asked(document: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ class Target:
     `gen_ai.provider.name`. `model` is the provider's name, `model_requested` the caller's.
     `options` are what one kind alone asks for, such as a region or an API version.
     `quirks`: in what it differs from OpenAI's form.
-    `default_max_tokens` is sent where the job names no limit. `first_byte_timeout_s` runs from the
+    `tier` is the service tier that is asked for where a job names none. `default_max_tokens` is sent where the job names no limit. `first_byte_timeout_s` runs from the
     request's last byte to the status, and again from the status to the body's first byte.
     """
 
@@ -37,6 +37,7 @@ class Target:
     between_chunks_timeout_s: float = 60.0
     total_timeout_s: float = 600.0
     default_max_tokens: int | None = None
+    tier: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     quirks: Quirks | None = None
 
@@ -73,7 +74,7 @@ class Answer:
     can have been billed or nobody knows. `sent` says that the whole request had left: a
     timeout or deadline without it costs nothing. `deltas` counts the chunks handed out, `finish` holds
     each choice's finish reason, `warnings` names what the provider's format could not carry. `exhausted_s`: a rate
-    header says that nothing is left for so many seconds.
+    header says that nothing is left for so many seconds. `tier`: the service tier that served it.
     """
 
     failure: FailureKind | None
@@ -93,3 +94,4 @@ class Answer:
     warnings: tuple[str, ...] = ()
     exhausted_s: float | None = None
     param: str | None = None
+    tier: str | None = None

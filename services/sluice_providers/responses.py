@@ -75,6 +75,7 @@ def _whole(document: dict[str, Any], model: str) -> Whole:
         usage=read_usage(document.get("usage")),
         finish=(finish,),
         output_bytes=size,
+        tier=tier if isinstance(tier := document.get("service_tier"), str) else None,
     )
 
 

@@ -134,6 +134,7 @@ class CallStep:
         crash_point("after_call")
         try:
             self._learn(flight, answer)
+            self._at_its_tier(flight, answer)
             if flight.answered:
                 self._settle.read(flight, _reading_report(flight, answer))
             elif answer is None:
@@ -143,6 +144,12 @@ class CallStep:
         except Exception:  # noqa: BLE001 - as above
             _log.exception("call.defect", job_id=str(flight.id))
             self._give_up(flight, sent=answer is None or answer.sent)
+
+    def _at_its_tier(self, flight: Flight, answer: Answer | None) -> None:
+        """A provider may serve a call at another service tier than was asked for, and bills that one."""
+        if answer is not None and answer.tier is not None and flight.route is not None:
+            name = flight.job.facts.model or ""
+            flight.route = self._router.served_at(name, flight.route, answer.tier, time.time())
 
     def _learn(self, flight: Flight, answer: Answer | None) -> None:
         """What the answer says of load; where nothing can be learned from it, it is an answer all the same."""
@@ -284,6 +291,7 @@ def _report(flight: Flight, *, outcome: Outcome, money: str, now: float) -> Repo
         cool_until=flight.cool_until,
         arm=flight.route.arm,
         region=flight.route.region,
+        tier=flight.route.tier,
     )
 
 
@@ -322,6 +330,7 @@ def _answered(flight: Flight, answer: Answer, *, outcome: Outcome, now: float) -
         cool_until=flight.cool_until,
         arm=flight.route.arm,
         region=flight.route.region,
+        tier=answer.tier or flight.route.tier,
     )
 
 

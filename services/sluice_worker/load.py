@@ -30,17 +30,19 @@ class Load:
         assert flight.route is not None
         target, status, now = flight.route.target, answer.status, time.time()
         flight.pressure = flight.cool_until = None
-        flight.spared = not flight.route.credentials.ended(flight.secret, answer, now)
+        others = not flight.route.credentials.ended(flight.secret, answer, now)
+        flight.spared = others and answer.failure is not None
         if flight.spared:
             # One key of several rests now; that says nothing of its account, nor of its target.
             self._router.never_went(flight.route, now)
             return
-        flight.cool_until = cool_until(
-            status,
-            retry_after_s=answer.retry_after_s,
-            exhausted_s=answer.exhausted_s,
-            now=now,
-        )
+        if not others:
+            flight.cool_until = cool_until(
+                status,
+                retry_after_s=answer.retry_after_s,
+                exhausted_s=answer.exhausted_s,
+                now=now,
+            )
         self._router.ended(flight.route, answer, streams=flight.job.streams, now=now)
         if flight.cool_until is not None:
             why = "the provider asked for a pause"

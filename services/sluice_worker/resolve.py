@@ -32,6 +32,7 @@ class Route:
     unpriced: Unpriced = "warn"
     item_tokens: Mapping[str, int | None] = field(default_factory=dict)
     region: str | None = None
+    tier: str | None = None
     credentials: Credentials = field(default_factory=OneKey, repr=False)
     why: str = ""
     arm: str | None = None
@@ -99,11 +100,12 @@ class Resolver:
         return Route(
             key=(ref.account, ref.model),
             name=candidate.name,
-            target=_target(ref, account, name, most),
+            target=_target(ref, account, name, most, candidate.tier),
             price=self._price(name, ref, now, region=candidate.region, tier=candidate.tier),
             unpriced=account.prices.unpriced,
             item_tokens=items,
             region=candidate.region,
+            tier=None if candidate.tier in {"auto", "default"} else candidate.tier,
             credentials=self._keyring.of(ref.account, account),
         )
 
@@ -111,7 +113,7 @@ class Resolver:
         """The same way at the prices of another service tier, which a job asks for itself."""
         ref = TargetRef(account=route.key[0], model=route.key[1])
         price = self._price(name, ref, now, region=route.region, tier=tier)
-        return replace(route, price=price)
+        return replace(route, price=price, tier=None if tier == "default" else tier)
 
     def _price(
         self,
@@ -143,7 +145,11 @@ def _rules(config: BreakerConfig) -> BreakerRules:
 
 
 def _target(
-    ref: TargetRef, account: ProviderConfig, requested: str, default_max_tokens: int | None
+    ref: TargetRef,
+    account: ProviderConfig,
+    requested: str,
+    default_max_tokens: int | None,
+    tier: str | None,
 ) -> Target:
     return Target(
         account=ref.account,
@@ -157,6 +163,7 @@ def _target(
         between_chunks_timeout_s=account.timeouts.between_chunks,
         total_timeout_s=account.timeouts.total,
         default_max_tokens=default_max_tokens,
+        tier=tier,
         options=account.said,
         quirks=account.differences,
     )

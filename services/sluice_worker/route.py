@@ -124,6 +124,12 @@ class Router:
         self._targets.shut(keys, until, why, now)
         return True
 
+    def served_at(self, name: str, route: Route, tier: str, now: float) -> Route:
+        """The way at the prices of the service tier that served a call, which need not be the one asked for."""
+        if (None if tier == "default" else tier) == route.tier:
+            return route
+        return self._resolver.tiered(name, route, tier, now)
+
     def started(self, route: Route, now: float) -> None:
         """A job is on its way to its target."""
         self._targets.started(route.key, now)

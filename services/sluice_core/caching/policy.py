@@ -52,7 +52,8 @@ class CacheRules:
             return None
         model = self._models.get(facts.model or "") or self._models.get("*")
         mode = facts.cache or self._tenants.get(facts.tenant) or (model.mode if model else "off")
-        if mode != "exact":
+        # A response has an id by which its provider goes on from it: given out twice, it would be two jobs' own.
+        if mode != "exact" or facts.operation == "responses":
             return None
         return self._ttl if model is None or model.ttl is None else model.ttl
 

@@ -71,6 +71,7 @@ def _usage(row: UsageRow) -> UsageRow:
         provider_request_id=None,
         arm=_name(row.arm),
         region=_name(row.region),
+        service_tier=_name(row.service_tier),
         usage=Usage(
             input_tokens=_within(used.input_tokens, MOST_TOKENS),
             cache_read_tokens=_within(used.cache_read_tokens, MOST_TOKENS),

@@ -40,7 +40,7 @@ class Report:
     `body` is the response in OpenAI form (or the provider's error in that form), None where there is none.
     `money` says what may have been billed: `unknown` holds `worst_nano` until somebody says. `pressure` and
     `cool_until` (epoch seconds) are what the answer says of its account's and target's load. `asked` is False where
-    no provider was called, so that the result counts no attempt. `arm` of a split, `region` of the target.
+    no provider was called, so that the result counts no attempt. `arm` of a split, `region` of the target, `tier` that served it.
     """
 
     account: str
@@ -67,3 +67,4 @@ class Report:
     asked: bool = True
     arm: str | None = None
     region: str | None = None
+    tier: str | None = None

@@ -306,6 +306,7 @@ def _usage_row(job: Job, report: Report, usage_id: UUID | None) -> UsageRow | No
         operation=facts.operation,
         arm=report.arm,
         region=report.region,
+        service_tier=report.tier,
         class_name=facts.job_class.label,
         usage=NOTHING if unknown else report.usage,
         usage_source="estimated" if unknown else report.usage_source,

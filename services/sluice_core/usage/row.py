@@ -50,6 +50,7 @@ class UsageRow:
     cache: str = "miss"
     arm: str | None = None
     region: str | None = None
+    service_tier: str | None = None
 
     def to_row(self, job: int) -> tuple[object, ...]:
         """The fields of `sluice.usage_v1`, in order; `job` is the inner key of the settlement it belongs to."""
@@ -76,7 +77,7 @@ class UsageRow:
             self.provider_request_id,
             self.operation,
             self.class_name,
-            None,
+            self.service_tier,
             self.arm,
             None,
             used.input_tokens,
@@ -125,7 +126,7 @@ class UsageRow:
                 "provider_request_id": self.provider_request_id,
                 "operation": self.operation,
                 "class": self.class_name,
-                "service_tier": None,
+                "service_tier": self.service_tier,
                 "arm": self.arm,
                 "prompt_version": None,
                 "input_tokens": used.input_tokens,

@@ -83,6 +83,8 @@ def test_a_job_comes_before_its_tenant_and_that_before_its_model(
 ) -> None:
     rules = CacheRules(parse_config(CONFIG, {}))
     assert rules.ttl_s(Facts(tenant=tenant, model=model, cache=job)) == ttl_s
+    asked = Facts(tenant=tenant, model=model, cache=job, operation="responses")
+    assert rules.ttl_s(asked) is None
 
 
 WHOLE = {

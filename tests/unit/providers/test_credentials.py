@@ -84,6 +84,14 @@ def test_refusals_in_a_row_rest_longer_until_the_key_works() -> None:
     assert "a" in {pool.take(400.0 + REFUSED_S) for _ in range(2)}
 
 
+def test_a_key_whose_rate_is_used_up_rests_before_it_is_limited() -> None:
+    pool = KeyPool("acme", ["a", "b"])
+    used_up = replace(WELL, exhausted_s=5.0)
+    assert not pool.ended("a", used_up, 0.0)
+    assert {pool.take(4.0) for _ in range(2)} == {"b"}
+    assert pool.ended("b", used_up, 0.0)
+
+
 def test_keys_come_and_go_and_what_is_known_of_the_others_stays() -> None:
     pool = KeyPool("acme", ["a", "b"])
     pool.ended("a", REFUSED, 0.0)

@@ -1,7 +1,7 @@
 """A job whose key is refused goes on with another at once, and its target is not blamed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -67,8 +67,10 @@ class Silent:
 
 
 @asynccontextmanager
-async def provider(statuses: dict[str, int]) -> AsyncIterator[tuple[str, list[str]]]:
-    """A server that answers each key with its status; and which keys came."""
+async def provider(
+    statuses: dict[str, int], used_up: Collection[str] = ()
+) -> AsyncIterator[tuple[str, list[str]]]:
+    """A server that answers each key with its status, and whether its rate is used up; and which keys came."""
     seen: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,8 +85,10 @@ async def provider(statuses: dict[str, int]) -> AsyncIterator[tuple[str, list[st
             seen.append(key)
             status = statuses.get(key, 200)
             body = b'{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}'
+            left = b"x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 9s\r\n"
+            more = left if key in used_up else b""
             writer.write(
-                b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body)
+                b"HTTP/1.1 %d X\r\n%bcontent-length: %d\r\n\r\n%b" % (status, more, len(body), body)
             )
         writer.close()
 
@@ -158,6 +162,18 @@ async def test_a_limited_key_pauses_no_target() -> None:
     assert paper.reports[0].cool_until is None
     assert paper.reports[0].pressure is None
     assert seen == ["key-a"]
+
+
+async def test_a_key_whose_rate_is_used_up_pauses_no_target() -> None:
+    paper = Paper()
+    async with Transport() as transport, provider({}, used_up={"key-a"}) as (url, seen):
+        router = router_of(config(url), BOOK)
+        step = step_of(router, paper, transport)
+        for _ in range(4):
+            await called(step, router, flight(), 1)
+    assert paper.said == ["succeeded"] * 4
+    assert [report.cool_until for report in paper.reports] == [None] * 4
+    assert seen == ["key-a", *["key-b"] * 3]
 
 
 async def test_keys_are_taken_away_and_added_while_jobs_run() -> None:
