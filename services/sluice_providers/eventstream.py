@@ -6,6 +6,7 @@ event's kind is its `:event-type`; that of an exception begins with `!`.
 
 import binascii
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 import orjson
@@ -26,23 +27,23 @@ class EventStreamParser:
         self._limit = limit
         self._buffer = bytearray()
 
-    def feed(self, chunk: bytes) -> list[Event]:
-        """Take the next bytes and give the events that they complete. Raises EventTooLargeError, BrokenEventError."""
-        self._buffer += chunk
-        events: list[Event] = []
-        start = 0
-        while len(self._buffer) - start >= _PRELUDE.size:
-            size = self._size(start)
-            if len(self._buffer) - start < size:
-                break
-            events.append(_event(bytes(self._buffer[start : start + size])))
-            start += size
-        del self._buffer[:start]
-        return events
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Take the next bytes and give the events that they complete, those before a broken one too.
 
-    def _size(self, start: int) -> int:
-        size, headers, checksum = _PRELUDE.unpack_from(self._buffer, start)
-        if binascii.crc32(self._buffer[start : start + 8]) != checksum:
+        Raises EventTooLargeError, BrokenEventError.
+        """
+        self._buffer += chunk
+        while len(self._buffer) >= _PRELUDE.size:
+            size = self._size()
+            if len(self._buffer) < size:
+                return
+            message = bytes(self._buffer[:size])
+            del self._buffer[:size]
+            yield _event(message)
+
+    def _size(self) -> int:
+        size, headers, checksum = _PRELUDE.unpack_from(self._buffer)
+        if binascii.crc32(self._buffer[:8]) != checksum:
             raise BrokenEventError("the checksum of a message's length is wrong")
         if size < _PRELUDE.size + headers + _CRC.size:
             raise BrokenEventError("a message is shorter than its headers")

@@ -1,6 +1,6 @@
 """How a stream's bytes become events: one framing a wire format, the parsing of each in its own module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from sluice_platform.values import frozen_value
@@ -12,8 +12,8 @@ from sluice_providers.sse import Event, SseParser
 class EventParser(Protocol):
     """Takes bytes however they are cut and gives the events that they complete."""
 
-    def feed(self, chunk: bytes) -> list[Event]:
-        """Take the next bytes. Raises EventTooLargeError, or BrokenEventError."""
+    def feed(self, chunk: bytes) -> Iterable[Event]:
+        """Take the next bytes; every event is taken before the next call. Raises EventTooLargeError, or BrokenEventError."""
         ...
 
 

@@ -17,7 +17,7 @@ ONE = frame({"a": 1}, event_type="messageStart", message_type="event")
 
 
 def test_the_published_message() -> None:
-    assert EventStreamParser(limit=100).feed(EMPTY) == [Event(b"", b"")]
+    assert list(EventStreamParser(limit=100).feed(EMPTY)) == [Event(b"", b"")]
 
 
 def test_events_exceptions_and_errors() -> None:
@@ -26,7 +26,7 @@ def test_events_exceptions_and_errors() -> None:
         + frame({"message": "slow"}, exception_type="throttlingException", message_type="exception")
         + frame({}, error_code="500", error_message="oh", message_type="error")
     )
-    assert EventStreamParser(limit=1000).feed(stream) == [
+    assert list(EventStreamParser(limit=1000).feed(stream)) == [
         Event(b"messageStart", b'{"a":1}'),
         Event(b"!throttlingException", b'{"message":"slow"}'),
         Event(b"!500", b'{"message":"oh"}'),
@@ -56,15 +56,22 @@ def test_a_changed_byte_is_found(place: int, change: int) -> None:
     broken = bytearray(ONE)
     broken[place] ^= change
     with pytest.raises(BrokenEventError):
-        EventStreamParser(limit=10**9).feed(bytes(broken))
+        list(EventStreamParser(limit=10**9).feed(bytes(broken)))
 
 
 @given(st.binary(min_size=12, max_size=40))
 def test_garbage_raises_nothing_else(garbage: bytes) -> None:
     with contextlib.suppress(BrokenEventError, EventTooLargeError):
-        EventStreamParser(limit=100).feed(garbage)
+        list(EventStreamParser(limit=100).feed(garbage))
 
 
 def test_a_message_has_a_limit() -> None:
     with pytest.raises(EventTooLargeError):
-        EventStreamParser(limit=20).feed(ONE)
+        list(EventStreamParser(limit=20).feed(ONE))
+
+
+def test_what_comes_before_a_broken_frame_in_the_same_read_is_given() -> None:
+    events = EventStreamParser(limit=1000).feed(ONE + b"x" * 20)
+    assert next(iter(events)).kind == b"messageStart"
+    with pytest.raises(BrokenEventError):
+        list(events)
