@@ -87,7 +87,9 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
     made = flight()
     made.route = cast(
         "Any",
-        SimpleNamespace(target=target, name="smart", arm=None, region=None, tier=None, credentials=OneKey()),
+        SimpleNamespace(
+            target=target, name="smart", arm=None, region=None, tier=None, credentials=OneKey()
+        ),
     )
     step.start(made, 1)
     assert made.task is not None
@@ -133,7 +135,9 @@ async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
     made = flight()
     made.route = cast(
         "Any",
-        SimpleNamespace(target=target, name="smart", arm=None, region=None, tier=None, credentials=OneKey()),
+        SimpleNamespace(
+            target=target, name="smart", arm=None, region=None, tier=None, credentials=OneKey()
+        ),
     )
     step.start(made, 1)
     assert made.task is not None
