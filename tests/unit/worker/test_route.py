@@ -120,3 +120,17 @@ def test_invented_names_do_not_fill_the_memory(router: Router) -> None:
     for number in range(REMEMBERED + 10):
         router.pool_of(f"invented-{number}")
     assert len(router._pools) <= REMEMBERED + 1
+
+
+def test_a_call_is_priced_at_the_tier_that_served_it() -> None:
+    router = router_of(CONFIG, PRICES, pool="gpu")
+    route = way_of(router, job(model="mock/gpt-4o"), NOW)
+    assert router.served_at("mock/gpt-4o", route, "default", NOW) is route
+    faster = router.served_at("mock/gpt-4o", route, "priority", NOW)
+    assert faster.tier == "priority"
+    assert faster.price.price_version.endswith(";tier=priority")
+    assert router.served_at("mock/gpt-4o", faster, "priority", NOW) is faster
+    asked = job(
+        model="mock/gpt-4o", body=b'{"model":"mock/gpt-4o","service_tier":"priority","messages":[]}'
+    )
+    assert way_of(router, asked, NOW).price == faster.price
