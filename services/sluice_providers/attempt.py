@@ -167,12 +167,11 @@ class Attempt:
         assert self._status is not None
         body = self._hide_key(b"".join(self._pieces))
         refusal = self._adapter.refusal(self._status, body, self._headers)
-        said = retry_after_s(self._headers, now=time.time())
         return self._answer(
             refusal.kind,
             refusal.message,
             body=refusal.body,
-            retry_after=refusal.retry_after_s if said is None else said,
+            retry_after=retry_after_s(self._headers, now=time.time()) or refusal.retry_after_s,
         )
 
     def _hide_key(self, body: bytes) -> bytes:

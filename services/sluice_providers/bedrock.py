@@ -30,6 +30,8 @@ class BedrockAdapter:
         """Translate the request and sign it."""
         offered(call.operation, "chat")
         target = call.target
+        if target.tier is not None:
+            document.setdefault("service_tier", target.tier)
         try:
             request, warnings = translate_request(
                 document, model=target.model, default_max_tokens=target.default_max_tokens

@@ -1,6 +1,7 @@
 """Translates Converse's answers, whole and streamed, into OpenAI's form."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -72,7 +73,14 @@ def translate(call: Call, body: bytes) -> Whole:
         message = _message(document["output"]["message"]["content"])
     except NOT_IN_FORM as exc:
         raise MalformedError("the answer's content blocks are not in the format") from exc
-    return completion(call, [(message, _FINISH.get(stop, "stop"))], usage=usage)
+    whole = completion(call, [(message, _FINISH.get(stop, "stop"))], usage=usage)
+    return replace(whole, tier=_tier(document))
+
+
+def _tier(document: Mapping[str, Any]) -> str | None:
+    tier = document.get("serviceTier")
+    kind = tier.get("type") if isinstance(tier, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -109,6 +117,7 @@ class ConverseStream(TranslatedStream):
     def __init__(self, call: Call, document: Mapping[str, Any]) -> None:
         super().__init__(call, document)
         self._usage: object = None
+        self._tier: str | None = None
         self._calls: dict[int, int] = {}
         self._thoughts: dict[int, dict[str, Any]] = {}
 
@@ -140,9 +149,13 @@ class ConverseStream(TranslatedStream):
                     raise _broken(stop, None)
                 return [self.chunk({}, _FINISH.get(stop, "stop"))]
             case b"metadata":
-                self._usage = document.get("usage")
+                self._usage, self._tier = document.get("usage"), _tier(document)
                 return self.end()
         return []
+
+    def whole(self) -> Whole:
+        """The assembled body, and the tier that `metadata` says it was served at."""
+        return replace(super().whole(), tier=self._tier)
 
     def _start(self, index: int, start: dict[str, Any]) -> list[dict[str, Any]]:
         made = start.get("toolUse")

@@ -55,6 +55,13 @@ async def test_reasoning_is_kept_as_it_is_sent_back(bedrock: Calls, stream: bool
     assert answer.usage == Usage(input_tokens=3, output_tokens=9)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_tier_that_served_a_call_is_told(bedrock: Calls, stream: bool) -> None:
+    assert (await bedrock(stream=stream, body={"service_tier": "flex"})).tier == "flex"
+    assert (await bedrock(stream=stream, tier="priority")).tier == "priority"
+    assert (await bedrock(stream=stream)).tier is None
+
+
 async def test_no_part_of_a_key_is_quoted(bedrock: Calls) -> None:
     token = "FwoGZXIvYXdzEXAMPLETOKEN"
 

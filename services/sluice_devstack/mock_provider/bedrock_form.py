@@ -145,6 +145,7 @@ class Converse:
             choices=1,
         )
         self.usage = self._usage(prompt.tokens)
+        self._served = {"serviceTier": body["serviceTier"]} if "serviceTier" in body else {}
 
     def _usage(self, given: int) -> dict[str, Any] | None:
         if self._behaviour.usage == "none":
@@ -192,6 +193,7 @@ class Converse:
             "output": {"message": {"role": "assistant", "content": self._blocks()}},
             "stopReason": self._stop,
             "metrics": {"latencyMs": 1},
+            **self._served,
         }
         return orjson.dumps(document | ({"usage": self.usage} if self.usage else {}))
 
@@ -206,7 +208,7 @@ class Converse:
                 yield _event("contentBlockDelta", contentBlockIndex=index, delta=delta)
             yield _event("contentBlockStop", contentBlockIndex=index)
         yield _event("messageStop", stopReason=self._stop)
-        metadata: dict[str, Any] = {"metrics": {"latencyMs": 1}}
+        metadata: dict[str, Any] = {"metrics": {"latencyMs": 1}, **self._served}
         yield _event("metadata", **metadata, **({"usage": self.usage} if self.usage else {}))
 
 
