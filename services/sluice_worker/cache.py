@@ -83,7 +83,8 @@ class CacheStep:
         ttl_s = self._rules.ttl_s(facts)
         if ttl_s is None:
             return False
-        key = cache_key(facts, flight.job.body)
+        most = None if flight.route is None else flight.route.target.default_max_tokens
+        key = cache_key(facts, flight.job.body, most=most)
         flight.ticket = Ticket(key, ttl_s)
         answer = self._front.get(key, time.monotonic())
         if answer is not None:

@@ -602,7 +602,9 @@ async def test_applying_puts_limits_and_budgets_in_force_at_once(sluice: Shell) 
 
 async def test_applying_says_what_waits_for_the_next_start(sluice: Shell) -> None:
     await sluice("config", "apply")
-    sluice.config.write_text(sluice.config.read_text() + "unknown: {after: 3h}\nlimits: {answer_bytes: 3MiB}\n")
+    sluice.config.write_text(
+        sluice.config.read_text() + "unknown: {after: 3h}\nlimits: {answer_bytes: 3MiB}\n"
+    )
     applied = (await sluice("config", "apply")).out
     assert "another limits keep it until they start anew" in applied
     assert "start anew" not in (await sluice("config", "apply")).out
