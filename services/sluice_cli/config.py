@@ -34,12 +34,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What applying did: the version in force, whether anything is new, the topics made, limits and budgets that changed."""
+    """What applying did: the version in force, whether anything is new, the topics made, limits and budgets that changed.
+
+    `at_restart` are the changed sections that a process reads when it starts.
+    """
 
     version: int
     changed: bool
     created_topics: tuple[str, ...]
     limits: "tuple[Change, ...]"
+    at_restart: tuple[str, ...] = ()
 
 
 @app.command()
@@ -132,6 +136,9 @@ def apply(file: File = None, json_output: Json = False) -> None:
         say(str(change))
     told = "" if done.changed else "nothing changed: "
     say(f"{told}version {done.version} is in force")
+    if done.at_restart:
+        read = ", ".join(done.at_restart)
+        say(f"workers and keepers that run with another {read} keep it until they start anew")
 
 
 async def apply_config(given: "Settings", path: Path) -> Applied:
@@ -174,7 +181,20 @@ async def apply_config(given: "Settings", path: Path) -> Applied:
         changed=aligned or not known,
         created_topics=made.created,
         limits=limits,
+        at_restart=() if known else at_restart("" if latest is None else latest.document, config),
     )
+
+
+def at_restart(before: str, config: "Config") -> tuple[str, ...]:
+    """The sections of an applied document that running processes keep until they start anew."""
+    from sluice_core.config.load import ConfigError, Withheld, parse_config
+    from sluice_worker.rollout import AT_START
+
+    try:
+        old = parse_config(before, Withheld())
+    except ConfigError:  # written for another version of this program
+        return ()
+    return tuple(name for name in AT_START if getattr(old, name) != getattr(config, name))
 
 
 async def _plan(given: "Settings", path: Path) -> Plan:

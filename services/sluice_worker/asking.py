@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
+import orjson
+
 from sluice_core.admission.expectations import BYTES_A_TOKEN, Expectations
 from sluice_core.jobs.model import Job
 from sluice_core.pricing.bounds import asked_output
@@ -11,7 +13,7 @@ from sluice_core.routing.model import Ask, Need
 
 _CACHE_KEY: Final = re.compile(rb'"prompt_cache_key":"((?:[^"\\]|\\.){1,256})"')
 _TIER_MARK: Final = b'"service_tier":'
-_TIER: Final = re.compile(rb'"service_tier":"([a-z]{1,32})"')
+_TIER: Final = re.compile(r"[a-z]{1,32}")
 _IMAGES: Final = (b'"image_url"', b'"input_image"')
 _TOOLS: Final = b'"tools":['
 _FORMATS: Final = (b'"response_format":{', b'"format":{')
@@ -35,11 +37,16 @@ def needs_of(body: bytes, *, streams: bool) -> Need:
 
 
 def asked_tier(body: bytes) -> str | None:
-    """The service tier that a job asks for itself, as far as it has a price of its own."""
+    """The service tier that a job asks for itself, as far as it has a price of its own.
+
+    The request's own field alone: what its metadata or a tool calls so is no word to the provider.
+    """
     if _TIER_MARK not in body:
         return None
-    found = _TIER.search(body)
-    return None if found is None or found[1] == b"auto" else found[1].decode()
+    tier = orjson.loads(body).get("service_tier")
+    if not isinstance(tier, str) or tier == "auto" or not _TIER.fullmatch(tier):
+        return None
+    return tier
 
 
 def affinity_of(job: Job) -> str | None:

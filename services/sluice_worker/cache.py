@@ -83,7 +83,8 @@ class CacheStep:
         ttl_s = self._rules.ttl_s(facts)
         if ttl_s is None:
             return False
-        key = cache_key(facts, flight.job.body)
+        most = None if flight.route is None else flight.route.target.default_max_tokens
+        key = cache_key(facts, flight.job.body, most=most)
         flight.ticket = Ticket(key, ttl_s)
         answer = self._front.get(key, time.monotonic())
         if answer is not None:
@@ -129,6 +130,27 @@ class CacheStep:
         self._asking[ticket.key] = _Asking(others)
         self._asks(first)
 
+    def waits(self, flight: Flight) -> list[Flight]:
+        """A flight must wait for a limit or a target, and looks anew at its next turn: who waited for it, and is in no hands now."""
+        ticket, flight.ticket = flight.ticket, None
+        if ticket is None or not ticket.asks:
+            return []
+        waiting = self._done(ticket.key)
+        self._keeps.add(ticket.key)
+        for other in waiting:
+            other.ticket = None
+        return waiting
+
+    def let_go(self, flight: Flight) -> bool:
+        """Send on a flight that waits for another's answer; False if it does not."""
+        asking = None if flight.ticket is None else self._asking.get(flight.ticket.key)
+        if asking is None or flight not in asking.waiting:
+            return False
+        asking.waiting.remove(flight)
+        _stop_timer(flight)
+        self._ways.miss(flight)
+        return True
+
     def _done(self, key: bytes) -> list[Flight]:
         asking = self._asking.pop(key, None)
         waiting = [] if asking is None else asking.waiting
@@ -145,11 +167,7 @@ class CacheStep:
     def _too_late(self, flight: Flight) -> None:
         """Its deadline has come while it waited: `begin` ends it."""
         flight.timer = None
-        assert flight.ticket is not None
-        asking = self._asking.get(flight.ticket.key)
-        if asking is not None and flight in asking.waiting:
-            asking.waiting.remove(flight)
-            self._ways.miss(flight)
+        self.let_go(flight)
 
     async def _look(self, keys: list[tuple[bytes, str]]) -> None:
         try:

@@ -13,6 +13,8 @@ from sluice_platform.crash import crash_point
 
 GATHER_S = 0.05
 """What becomes durable within this time is committed at once; after a crash it is delivered again, and known."""
+RETRY_S = 0.5
+"""After a commit that was lost: nothing more may come of a partition that would tell of it."""
 FLUSH_S = 5.0
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -64,7 +66,9 @@ class Commits:
             while self._due:
                 await self._gather()
                 offsets, self._due = self._due, {}
-                await self._commit(offsets)
+                if not await self._commit(offsets) and not self._hurry.is_set():
+                    self._due = offsets | self._due
+                    await asyncio.sleep(RETRY_S)
         finally:
             self._task = None
             self._hurry.clear()
@@ -76,18 +80,21 @@ class Commits:
         except TimeoutError:
             pass
 
-    async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
+    async def _commit(self, offsets: dict[TopicPartition, int]) -> bool:
+        """Whether it need not be tried again."""
         consumer = self._consumer()
         if consumer is None:
-            return
+            return True
         try:
             mine = consumer.assignment()
             if held := {tp: offset for tp, offset in offsets.items() if tp in mine}:
                 await consumer.commit(held)
         except (KafkaError, IllegalStateError) as exc:
-            # They are delivered again, and admission knows them.
+            # Should it be lost again and again: they are delivered again, and admission knows them.
             _log.warning("intake.commit_lost", group=self._group, error=repr(exc))
+            return False
         except Exception:  # noqa: BLE001 - reading goes on, and the next commit tells of these too
             _log.exception("intake.commit_defect", group=self._group)
         else:
             crash_point("after_commit_offset")
+        return True

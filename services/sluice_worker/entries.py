@@ -1,10 +1,10 @@
 """Verdicts of intake as rows of the ledger, and admitted rows as flights; pure but for the clock."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from sluice_core.intake.model import NewJob, Rejection
+from sluice_core.intake.model import NewJob, Rejection, Requester
 from sluice_core.jobs.model import Facts, Job, State
 from sluice_core.jobs.writes import Admitted, Entry
 from sluice_core.settlement.model import Problem
@@ -46,7 +46,7 @@ def refusal(job: NewJob, code: ErrorCode, message: str, *, param: str | None = N
         code=code,
         message=message,
         param=param,
-        requester=job.requester,
+        requester=_of_record(job),
         model=job.model,
         run_id=job.run_id,
         team=job.team,
@@ -57,6 +57,14 @@ def refusal(job: NewJob, code: ErrorCode, message: str, *, param: str | None = N
         tags=job.tags,
         url=job.url,
     )
+
+
+def _of_record(job: NewJob) -> Requester:
+    """Its requester, who is answered under the record's id: a correlation that is only the job's id is so too."""
+    requester, own = job.requester, str(job.id).encode()
+    if requester.correlation_id != own or any(value == own for _, value in job.record.headers):
+        return requester
+    return replace(requester, correlation_id=str(job.record_id).encode())
 
 
 def conflict(job: NewJob) -> Rejection:

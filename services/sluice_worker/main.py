@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 
 import asyncpg
 import structlog
@@ -240,9 +241,11 @@ def _subscriptions(
     subscriptions = []
     for names, job_class in _groups(config, options):
         if job_class is None:
+            usual = Topics(prefix=prefix).control
             group, take, full = control_group(prefix), worker.control.take, _never
             full_topics: Callable[[], Collection[str]] = tuple
         else:
+            usual = Topics(prefix=prefix).jobs(job_class)
             group, take = group_of(job_class, prefix), worker.take
             full = backlog.check(job_class, worker.busy)
             full_topics = partial(worker.crowds.full_topics, job_class)
@@ -254,10 +257,21 @@ def _subscriptions(
                 take,
                 full=full,
                 full_topics=full_topics,
-                instance=settings.worker_name,
+                instance=member_name(settings.worker_name, names, usual=usual),
             )
         )
     return subscriptions
+
+
+def member_name(name: str | None, topics: Sequence[str], *, usual: str) -> str | None:
+    """The static member that a worker of a stable name is in a group; None: it has no such name.
+
+    A broker gives a static member that comes back its old partitions and looks at nothing else: of topics that were
+    added meanwhile nobody would read. So one that reads other topics than the `usual` one is another member.
+    """
+    if name is None or list(topics) == [usual]:
+        return name
+    return f"{name}-{sha256(chr(10).join(sorted(topics)).encode()).hexdigest()[:8]}"
 
 
 def _never() -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Final
 
 from sluice_core.config.model import Config, TargetRef, resolve_model
 from sluice_core.config.prices import Unpriced
@@ -39,12 +40,15 @@ class Route:
 
     def outdated(self, now: float) -> bool:
         """Whether its prices hold no more at `now` (epoch seconds)."""
-        until = self.price.valid_until
-        return until is not None and until.timestamp() <= now
+        return _over(self.price, now)
 
     def capped(self, tokens: int) -> "Route":
         """The same with a limit on the answer that is sent where the job names none."""
         return replace(self, target=replace(self.target, default_max_tokens=tokens))
+
+
+REMEMBERED: Final = 10_000
+"""Prices of tiers kept resolved."""
 
 
 class Resolver:
@@ -61,6 +65,7 @@ class Resolver:
     def change(self, config: Config) -> None:
         """Go by another configuration."""
         self.config = config
+        self._tiers: dict[tuple[str | None, ...], PriceEntry] = {}
         own = {name: a for name, a in config.providers.items() if a.pool == self._pool}
         self._keyring.change(own)
 
@@ -110,9 +115,15 @@ class Resolver:
         )
 
     def tiered(self, name: str, route: Route, tier: str, now: float) -> Route:
-        """The same way at the prices of another service tier, which a job asks for itself."""
-        ref = TargetRef(account=route.key[0], model=route.key[1])
-        price = self._price(name, ref, now, region=route.region, tier=tier)
+        """The same way at the prices of another service tier, which a job asks for itself or is served at."""
+        key = (name, *route.key, route.region, tier)
+        price = self._tiers.get(key)
+        if price is None or _over(price, now):
+            if len(self._tiers) > REMEMBERED:
+                self._tiers.clear()
+            ref = TargetRef(account=route.key[0], model=route.key[1])
+            price = self._price(name, ref, now, region=route.region, tier=tier)
+            self._tiers[key] = price
         return replace(route, price=price, tier=None if tier == "default" else tier)
 
     def _price(
@@ -130,6 +141,10 @@ class Resolver:
             at=datetime.fromtimestamp(now, UTC),
             terms=terms_of(self.config, name, ref.account, ref.model, region=region, tier=tier),
         )
+
+
+def _over(price: PriceEntry, now: float) -> bool:
+    return price.valid_until is not None and price.valid_until.timestamp() <= now
 
 
 def _rules(config: BreakerConfig) -> BreakerRules:

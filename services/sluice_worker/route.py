@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sluice_core.admission.expectations import Expectations
-from sluice_core.config.model import Config
+from sluice_core.config.model import ANY_MODEL, Config
 from sluice_core.config.routing import FailureClass
 from sluice_core.jobs.model import Job
 from sluice_core.pricing.bounds import Bound, bound
@@ -217,13 +217,20 @@ class Router:
         route = way.routes[chosen.place]
         if route is None or route.outdated(now):
             route = self._resolver.route(name, chosen, now)
-            if not route.price.priced and route.unpriced == "warn" and route.key not in self._told:
-                self._told.add(route.key)
-                self._targets.has_no_price(route.key)
+            if not route.price.priced and route.unpriced == "warn":
+                self._tell_unpriced(name, route)
         if route.why != decision.why or route.arm != decision.arm:
             route = replace(route, why=decision.why, arm=decision.arm)
         way.routes[chosen.place] = route
         return route
+
+    def _tell_unpriced(self, name: str, route: Route) -> None:
+        """Once a target that is configured; of names that anybody may invent, once an account."""
+        configured = name in self._resolver.config.models
+        key = route.key if configured else (route.key[0], ANY_MODEL)
+        if key not in self._told:
+            self._told.add(key)
+            self._targets.has_no_price(key)
 
 
 def _residency(config: Config) -> dict[str, frozenset[str]]:

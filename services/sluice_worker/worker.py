@@ -308,6 +308,8 @@ class Worker:
             self.calls.end_early(flight, State.CANCELLED)
         elif self.dispatcher.take_out(flight):
             self._expired(flight)
+        else:
+            self.cache.let_go(flight)  # `begin` ends it
 
     def _expired(self, flight: Flight) -> None:
         """A waiting flight ends without a call: cancelled, past its deadline, or past max_wait_s."""
@@ -327,9 +329,18 @@ class Worker:
         self.calls.start(flight, begun.attempt)
 
     def _waits(self, flight: Flight, until: float, whole_lane: bool) -> None:
+        same = self.cache.waits(flight)
         # Its lane is blocked before its slot is free: else the next of the lane would take it.
         self.dispatcher.put_back(flight, until=until, whole_lane=whole_lane)
         self.dispatcher.finished(flight)
+        for other in same:
+            # Who waits for its answer would keep a slot as long as it waits for its turn.
+            if whole_lane and other.job.lane == flight.job.lane:
+                other.waits_for, other.retry_after_s = flight.waits_for, flight.retry_after_s
+                self.dispatcher.put_back(other, until=until, whole_lane=True)
+                self.dispatcher.finished(other)
+            else:
+                self.begin.add(other)
         if whole_lane and flight.waits_for is not None and flight.waits_for[0] in _FREED_BY_ANY_END:
             self._crowded[flight.job.lane] = None
 

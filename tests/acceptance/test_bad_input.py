@@ -219,7 +219,7 @@ async def test_a_value_over_the_bound_is_too_large(outside: Outsider) -> None:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"url": "/v1/responses"}, "unsupported_url"),
+        ({"url": "/v1/images/generations"}, "unsupported_url"),
         ({"options": {"project": "nowhere"}}, "unknown_project"),
         ({"options": {"team": "nowhere"}}, "unknown_project"),
         ({"options": {"project": "search", "app": "nowhere"}}, "unknown_project"),

@@ -17,7 +17,7 @@ from sluice_devstack.stack import Stack
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("failover")]
 
 OPEN_S, PROBES, FIRST_BYTE_S = 1.0, 2, 1.0
-JOBS = 90
+JOBS = 60
 BREAKER = {
     "window": 10,
     "minimum": 4,
@@ -135,7 +135,7 @@ async def _comes_back(system: System, client: Client, way: str) -> None:
         return await is_open(system, expected=False)
 
     await eventually(closed, within_s=20.0)
-    assert "ill" in {r.report["account"] for r in await flood(client, 30)}, way
+    assert "ill" in {r.report["account"] for r in await flood(client, 20)}, way
 
 
 async def test_where_there_is_no_other_target_jobs_wait_and_burn_no_attempts(

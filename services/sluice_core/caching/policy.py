@@ -25,14 +25,15 @@ _ASIDE: Final = frozenset(
 """Fields that say how an answer is delivered or who asks, not what is asked."""
 
 
-def cache_key(facts: Facts, body: bytes) -> bytes:
+def cache_key(facts: Facts, body: bytes, *, most: int | None = None) -> bytes:
     """What a request is known by: 32 bytes over tenant, operation, model and the request in canonical form.
 
-    The tenant is in it, so that no tenant is answered with another's.
+    The tenant is in it, so that no tenant is answered with another's; `most`, too, the output tokens that are sent
+    where the request names none: a caller with a lower bound gets shorter answers.
     """
     document = orjson.loads(body)
     asked = {name: value for name, value in document.items() if name not in _ASIDE}
-    head = orjson.dumps([facts.tenant, facts.operation, facts.model])
+    head = orjson.dumps([facts.tenant, facts.operation, facts.model, most])
     return sha256(head + b"\n" + orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
 
 

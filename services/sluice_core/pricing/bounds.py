@@ -91,14 +91,21 @@ def asked_output(body: bytes) -> tuple[int | None, int]:
 def _elsewhere(body: bytes, item_tokens: Mapping[str, int | None]) -> tuple[int, str | None]:
     """Tokens of what a request only refers to, and what of it has no bound."""
     extra, endless = 0, None
-    for what, mark, counts in (
-        ("image", b'"image_url"', (b'"url":"http', b'"image_url":"http')),
-        ("file", b'"file_id":', (b'"file_id":',)),
-        ("file", b'"file_url":', (b'"file_url":',)),
+    for what, mark, count, within in (
+        # Whatever does not carry its bytes with it: a provider reads HTTPS:// too, and a bare string for the object.
+        (
+            "image",
+            b'"image_url"',
+            (b'"url":"', b'"image_url":"'),
+            (b'"url":"data:', b'"image_url":"data:'),
+        ),
+        ("file", b'"file_id":', (b'"file_id":',), ()),
+        ("file", b'"file_url":', (b'"file_url":',), ()),
     ):
         if mark not in body:
             continue
-        items, each = sum(map(body.count, counts)), item_tokens.get(what)
+        items = sum(map(body.count, count)) - sum(map(body.count, within))
+        each = item_tokens.get(what)
         if items and each is None:
             endless = f"a remote {what} (set item_tokens.{what} of its model)"
         extra += items * (each or 0)

@@ -500,7 +500,10 @@ async def test_a_policy_is_explained_with_the_rule_that_decides(sluice: Shell) -
         (("--tenant", "acne", "--model", "fast"), 'did you mean "acme"?'),
         (("--tenant", "acme", "--project", "sorch", "--model", "fast"), 'did you mean "search"?'),
         (("--tenant", "acme", "--model", "fast", "--class", "bluk"), "the classes are"),
-        (("--tenant", "acme", "--model", "fast", "--operation", "sing"), "chat or embeddings"),
+        (
+            ("--tenant", "acme", "--model", "fast", "--operation", "sing"),
+            "chat, responses or embeddings",
+        ),
         (("--key", "sgk_nobodys", "--model", "fast"), "see `sluice keys list`"),
         (("--key", made["id"], "--user", "eve", "--model", "fast"), "bound to user jo"),
     ):
@@ -598,6 +601,16 @@ async def test_applying_puts_limits_and_budgets_in_force_at_once(sluice: Shell) 
     assert (await sluice("config", "plan", "--json")).json["limits"] == []
     assert "nothing changed: version 2 is in force" in (await sluice("config", "apply")).out
     assert await sluice.audited() == ["config.apply", "config.apply"]
+
+
+async def test_applying_says_what_waits_for_the_next_start(sluice: Shell) -> None:
+    await sluice("config", "apply")
+    sluice.config.write_text(
+        sluice.config.read_text() + "unknown: {after: 3h}\nlimits: {answer_bytes: 3MiB}\n"
+    )
+    applied = (await sluice("config", "apply")).out
+    assert "another limits keep it until they start anew" in applied
+    assert "start anew" not in (await sluice("config", "apply")).out
 
 
 async def test_a_ledger_that_says_something_else_is_put_right_and_that_is_audited(

@@ -136,3 +136,9 @@ def test_a_stream_says_what_the_whole_answer_says() -> None:
         "usage" not in c
         for c in map(orjson.loads, chunks_of(orjson.dumps(WHOLE), usage_asked=False))
     )
+
+
+def test_a_caller_with_a_lower_bound_is_not_answered_for_one_with_a_higher() -> None:
+    facts, body = Facts(tenant="acme", model="fast"), orjson.dumps({"messages": SAID})
+    keys = {cache_key(facts, body, most=most) for most in (None, 16, 4096)}
+    assert len(keys) == 3

@@ -109,3 +109,17 @@ async def test_without_a_consumer_nothing_is_committed() -> None:
     commits = Commits("g", lambda: None)
     commits.durable(records(ONE, 1))
     await commits.flush()
+
+
+async def test_a_commit_that_is_lost_is_made_again_though_no_record_comes() -> None:
+    group = Group()
+    group.fails = CommitFailedError()
+    commits = Commits("g", lambda: group)
+    commits.durable(records(ONE, 1))
+    commits.durable(records(TWO, 4))
+    await eventually(lambda: group.asked > 0, within_s=5)
+    group.fails = None
+    group.mine = {ONE}  # the other has become somebody else's meanwhile
+    await eventually(lambda: group.committed == [{ONE: 2}], within_s=5)
+    await commits.flush()
+    assert group.committed == [{ONE: 2}]
