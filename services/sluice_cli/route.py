@@ -31,7 +31,9 @@ def explain(
         Path | None,
         typer.Option(help="A file with the job's own JSON: its size and what it needs count."),
     ] = None,
-    tenant: Annotated[str, typer.Option(help="Whose job.")] = "default",
+    tenant: Annotated[
+        str | None, typer.Option(help="Whose job; default: anybody's, without residency.")
+    ] = None,
     project: Annotated[str, typer.Option(help="The job's project.")] = "unallocated",
     app_name: Annotated[str | None, typer.Option("--app", help="The job's app.")] = None,
     user: Annotated[str | None, typer.Option(help="The job's user.")] = None,
@@ -66,7 +68,7 @@ def explain(
     given = settings()
     config = configuration(given)
     ask = _ask(
-        tenant=tenant,
+        tenant=tenant or "",
         project=project,
         app=app_name,
         user=user,
@@ -76,8 +78,8 @@ def explain(
         input_tokens=tokens,
         output_tokens=output_tokens,
         needs=_needs(needs),
-        key=None if affinity is None else f"{tenant}/{affinity}",
-        regions=_residency(config, tenant),
+        key=None if affinity is None else f"{tenant or ''}/{affinity}",
+        regions=frozenset() if tenant is None else _residency(config, tenant),
     )
     if request is not None:
         ask = _with_request(ask, request)
@@ -226,5 +228,11 @@ def _needs(text: str) -> Any:
 
 
 def _residency(config: "Config", tenant: str) -> frozenset[str]:
+    from sluice_core.config.suggest import suggestion
+
     found = config.tenants.get(tenant)
+    if found is None and config.tenants:
+        raise Refused(
+            f'no tenant "{tenant}" in the configuration{suggestion(tenant, config.tenants)}'
+        )
     return frozenset() if found is None else frozenset(found.residency)

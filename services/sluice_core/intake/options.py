@@ -100,7 +100,7 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def check_options(given: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The options that are set, each checked, and warnings that name those not known.
+    """The options that are set, each checked, and warnings that name those that have no effect.
 
     `deadline` becomes epoch seconds, `max_cost_usd` nano-dollars; null counts as not set. Raises
     Refused (`invalid_record`, `param` = `options.NAME`).
@@ -120,7 +120,10 @@ def check_options(given: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
                 checked[name] = check(value)
             except ValueError as exc:
                 raise invalid(f"options.{name} {exc}", f"options.{name}") from None
-    return checked, tuple(_warning(name) for name in unknown[:_MAX_WARNINGS])
+    warnings = [_warning(name) for name in unknown[:_MAX_WARNINGS]]
+    if checked.get("cache") == "semantic":
+        warnings.append("options.cache: there is no semantic cache here; the job is answered anew")
+    return checked, tuple(warnings)
 
 
 def _warning(name: str) -> str:
