@@ -1,7 +1,7 @@
 """The exact cache: one call for many that ask the same, hits booked at nothing, streams replayed, tenants apart."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ from sluice_devstack.stack import Stack
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("failover")]
 
+Calls = Callable[[], Awaitable[int]]
 CONFIG: dict[str, Any] = {
     "models": {
         "kept": {
@@ -34,7 +35,7 @@ def body(text: str, **more: Any) -> dict[str, Any]:
     return {"model": "kept", "messages": [{"role": "user", "content": text}], **more}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def gateway(
     stack: Stack, migrated_template: Template
 ) -> AsyncIterator[tuple[System, Client]]:
@@ -47,16 +48,30 @@ async def gateway(
         yield system, client
 
 
+@pytest.fixture
+async def made(gateway: tuple[System, Client]) -> Callable[[], Awaitable[int]]:
+    """How many provider calls were made since the test began."""
+    system, _ = gateway
+    before = len(await system.mock.requests())
+
+    async def count() -> int:
+        return len(await system.mock.requests()) - before
+
+    return count
+
+
 def answer(result: Result) -> str:
     return str(result.body["choices"][0]["message"]["content"])
 
 
-async def test_many_that_ask_the_same_are_one_call(gateway: tuple[System, Client]) -> None:
+async def test_many_that_ask_the_same_are_one_call(
+    gateway: tuple[System, Client], made: Calls
+) -> None:
     system, client = gateway
     rule = await system.mock.rule("latency=500ms")
     results = await asyncio.gather(*(client.complete(body("same"), timeout=30) for _ in range(40)))
     assert {answer(r) for r in results} == {"You said: same"}
-    assert len(await system.mock.requests()) == 1
+    assert await made() == 1
     marks = [r.report["cache"] for r in results]
     assert (marks.count("miss"), marks.count("exact")) == (1, 39)
     await eventually(lambda: _rows(system, 40), within_s=10)
@@ -76,40 +91,44 @@ async def test_many_that_ask_the_same_are_one_call(gateway: tuple[System, Client
     assert hits["input"] == 39 * calls["input"]
     await system.mock.forget_rule(rule)
     await client.complete(body("same"), timeout=30, cache="off")
-    assert len(await system.mock.requests()) == 2
+    assert await made() == 2
     await client.complete(body("same", temperature=0.5), timeout=30)
-    assert len(await system.mock.requests()) == 3
+    assert await made() == 3
 
 
 async def _rows(system: System, count: int) -> bool:
     return bool(await system.pool.fetchval("select count(*) from finance.usage") == count)
 
 
-async def test_a_failed_call_is_no_answer_and_the_next_asks(gateway: tuple[System, Client]) -> None:
+async def test_a_failed_call_is_no_answer_and_the_next_asks(
+    gateway: tuple[System, Client], made: Calls
+) -> None:
     system, client = gateway
     await system.mock.rule("status=400", first=1)
     asked = [client.complete(body("fails once"), timeout=30) for _ in range(5)]
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert [isinstance(r, BaseException) for r in results].count(True) == 1
-    assert len(await system.mock.requests()) == 2
+    assert await made() == 2
 
 
-async def test_a_hit_is_replayed_as_a_stream(gateway: tuple[System, Client]) -> None:
-    system, client = gateway
+async def test_a_hit_is_replayed_as_a_stream(gateway: tuple[System, Client], made: Calls) -> None:
+    _, client = gateway
     await client.complete(body("told again"), timeout=30)
     asking = body("told again", stream=True, stream_options={"include_usage": True})
     chunks = [chunk async for chunk in client.stream(asking)]
     text = "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"])
     assert text == "You said: told again"
     assert chunks[-1]["usage"]["total_tokens"] > 0
-    assert len(await system.mock.requests()) == 1
+    assert await made() == 1
 
 
-async def test_tenants_do_not_share_answers(gateway: tuple[System, Client], stack: Stack) -> None:
+async def test_tenants_do_not_share_answers(
+    gateway: tuple[System, Client], made: Calls, stack: Stack
+) -> None:
     system, client = gateway
     await client.complete(body("a secret"), timeout=30)
     results = await system.consume(system.topics.results("other"))
     async with AIOKafkaProducer(bootstrap_servers=stack.kafka.bootstrap) as producer:
         await producer.send_and_wait("others.jobs", orjson.dumps({"body": body("a secret")}))
     await results.wait_for(lambda: results.records)
-    assert len(await system.mock.requests()) == 2
+    assert await made() == 2

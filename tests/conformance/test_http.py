@@ -229,7 +229,12 @@ async def test_a_head_that_is_cut_within_its_end_is_read_all_the_same(
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        whole, refused, short, broken = [await openai_calls(base_url=base_url) for _ in answers]
+        whole, refused, short, broken = [
+            await openai_calls(
+                base_url=base_url, first_byte_timeout_s=1.0, between_chunks_timeout_s=1.0
+            )
+            for _ in answers
+        ]
     assert (whole.failure, whole.status, whole.finish) == (None, 200, ("stop",))
     assert (refused.failure, refused.status) == (FailureKind.STATUS_ERROR, 503)
     assert refused.retry_after_s == 3
