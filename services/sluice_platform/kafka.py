@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import ssl
 import time
 from functools import partial
@@ -27,6 +28,12 @@ _SASL = {
 _ADMIN_TIMEOUT_MS = 10_000
 _POLL_S = 0.2
 _POLL_MS = 1_000
+_GATHER_S = 0.02
+"""Between two polls while records come fast; whoever comes alone waits for nothing."""
+_FAST = 200.0
+"""Records a second from which on they come fast."""
+_RECENT_S = 0.25
+"""How fast the running rate of records forgets."""
 _METADATA_MAX_AGE_MS = 30_000
 """Partitions added to a topic are noticed within this time."""
 
@@ -120,18 +127,30 @@ class _PatientConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     """A consumer that returns from a poll with records or not at all.
 
     FastStream's batch subscriber sleeps without listening after each poll that finds nothing: a record that came
-    alone waited for that, and an idle worker woke hundreds of times a second.
+    alone waited for that, and an idle worker woke hundreds of times a second. Where they come
+    fast it waits for company all the same: a poll of one record costs as much as one of a hundred.
     """
+
+    _returned_at = 0.0
+    _rate = 0.0
 
     async def getmany(
         self, *partitions: Any, timeout_ms: int = 0, max_records: int | None = None
     ) -> Any:
         """Wait for records, however long; the group sees a poll a second."""
+        clock = asyncio.get_running_loop()
+        early = self._returned_at + _GATHER_S - clock.time()
+        if early > 0 and self._rate >= _FAST:
+            await asyncio.sleep(early)
         while True:
             found = await super().getmany(
                 *partitions, timeout_ms=max(timeout_ms, _POLL_MS), max_records=max_records
             )
             if found:
+                now = clock.time()
+                kept = math.exp((self._returned_at - now) / _RECENT_S)
+                self._rate = self._rate * kept + sum(map(len, found.values())) / _RECENT_S
+                self._returned_at = now
                 return found
 
 
