@@ -7,7 +7,7 @@ from sluice_keeper.watch import Watch
 EVERY_S = 0.5
 AGE_S = 30.0
 BATCH = 500
-WHOLE_ROUNDS = 60
+WHOLE_ROUNDS = 8
 """Passes after which one looks at all rows again: a row may be committed after others with larger ids were seen."""
 MAX_UNCONFIRMED = 5_000
 """Events with the broker above which no more are taken: what it does not take now it would not take twice."""
