@@ -55,8 +55,9 @@ class Ways:
     """Where flights go from here.
 
     `called`: the attempt is durable. `refused`: it ends here. `lost`: it is this worker's no longer.
-    `answers`: the cache has it, or will say more. `waits`: not now; until then (epoch seconds), with its whole lane or alone. `deferred`: given back to the
-    ledger until there is money. `answered_in`: how many seconds a batch took, and had waited before.
+    `answers`: the cache has it, or will say more. `waits`: not now; until then (epoch seconds), with its whole
+    lane or alone. `deferred`: given back to the ledger until there is money. `answered_in`: how many seconds a
+    batch took, and had waited before.
     """
 
     called: Callable[[Flight, Begun], None]

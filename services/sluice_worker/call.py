@@ -209,9 +209,9 @@ class CallStep:
         now = _now()
         if answer.failure is None:
             report = _answered(flight, answer, outcome=Outcome.SUCCEEDED, now=now)
+            self._settle.end(flight, State.SUCCEEDED, report=report, problem=None)
             if flight.ticket is not None and flight.ticket.asks:
                 self._repeatable(flight, report)
-            self._settle.end(flight, State.SUCCEEDED, report=report, problem=None)
             return
         what = fate(answer.failure, status=answer.status)
         if not answer.sent and what.money == "unknown":

@@ -348,11 +348,17 @@ class Worker:
         self.dispatcher.answered_in(seconds, waited_s)
 
     def _repeatable(self, flight: Flight, report: Report) -> None:
-        self.cache.answered(flight, answer_of(report))
+        try:
+            self.cache.answered(flight, answer_of(report))
+        except Exception:  # noqa: BLE001 - the call is settled; what fails here is no second end of it
+            _log.exception("cache.not_answered", job_id=str(flight.id))
 
     def _repeated(self, flight: Flight, answer: Answer) -> None:
         """A stored answer is a job's: its stream, if it has one, then its result; no call, no attempt."""
-        self._deltas.replay(flight, answer.body)
+        try:
+            self._deltas.replay(flight, answer.body)
+        except Exception:  # noqa: BLE001 - one stored answer that is no stream keeps nobody from its result
+            _log.exception("cache.not_replayed", job_id=str(flight.id))
         self.dispatcher.finished(flight)
         self.settle.repeat(flight, answer)
 
@@ -389,6 +395,7 @@ class Worker:
 
     def _goes_on(self, flight: Flight) -> None:
         """A call failed whose job another target may take: at once, unless this worker starts nothing now."""
+        flight.task = None  # it is over: a cancel finds the job among those that wait
         if self._readiness.stopping or not self._readiness.trusted():
             self.dispatcher.add([flight])
             return
