@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--seed N] [--jobs N] [--money N] [--snapshot SECONDS]`: default leases, both PostgreSQL versions."""
+"""`python -m tests.chaos [--seed N] [--jobs N] [--money N] [--failover SECONDS] [--snapshot SECONDS]`: default leases, both PostgreSQL versions."""
 
 import argparse
 import asyncio
@@ -7,8 +7,11 @@ import os
 import secrets
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
+from tests.failover import storm as failover_storm
+from tests.failover.gate import Gate
 from tests.money.storm import SCOPES, configuration, log_decisions
 from tests.money.storm import storm as money_storm
 from tests.storm.storm import Plan, run
@@ -119,12 +122,38 @@ async def money(seed: int, jobs: int) -> bool:
     return not faults
 
 
-async def everything(seed: int, jobs: int, snapshot_s: float, money_jobs: int) -> bool:
-    """The crash storms, then the money storm; `money_jobs` 0 leaves that out."""
-    held = await both(seed, jobs, snapshot_s) if jobs else True
-    if money_jobs:
+async def failover(seconds: float) -> bool:
+    """One of three accounts dies in each way for so long; True if no job failed for it and it was left alone."""
+    with tempfile.TemporaryDirectory(prefix="sluice-failover-") as directory:
+        Path(directory).chmod(0o755)
+        async with Stack(Path(directory) / "stack") as stack, Gate() as gate:
+            dsn = stack.postgres.dsn
+            await upgrade_async(dsn)
+            async with System(
+                stack,
+                database_dsn=dsn,
+                kafka_prefix="failover.",
+                workers=2,
+                config=lambda url: failover_storm.configuration(url, gate),
+            ) as system:
+                ways = list(failover_storm.WAYS)
+                deaths = await failover_storm.storm(
+                    system, gate, seconds=seconds, ways=ways, say=say
+                )
+    for death in deaths:
+        sys.stdout.write(json.dumps({"storm": "failover", **asdict(death)}) + "\n")
+    return not any(death.faults for death in deaths)
+
+
+async def everything(chosen: argparse.Namespace) -> bool:
+    """The crash storms, the money storm, the accounts' deaths; what is 0 is left out."""
+    held = await both(chosen.seed, chosen.jobs, chosen.snapshot) if chosen.jobs else True
+    if chosen.money:
         say("money storm")
-        held = await money(seed, money_jobs) and held
+        held = await money(chosen.seed, chosen.money) and held
+    if chosen.failover:
+        say("failover")
+        held = await failover(chosen.failover) and held
     return held
 
 
@@ -146,12 +175,13 @@ def main() -> int:
     parser.add_argument(
         "--money", type=int, default=20_000, help="jobs of the money storm; 0: none"
     )
+    parser.add_argument(
+        "--failover", type=float, default=20.0, help="seconds of each way to die; 0: none"
+    )
     parser.add_argument("--snapshot", type=float, default=600.0, help="seconds it is held open")
     chosen = parser.parse_args()
     say(f"seed {chosen.seed}")
-    return (
-        0 if asyncio.run(everything(chosen.seed, chosen.jobs, chosen.snapshot, chosen.money)) else 1
-    )
+    return 0 if asyncio.run(everything(chosen)) else 1
 
 
 if __name__ == "__main__":

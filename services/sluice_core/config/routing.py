@@ -138,7 +138,8 @@ class Routing(Section):
 class BreakerConfig(Section):
     """When an account's model is left alone: `failures` of the calls of `window` failed, or took longer than `slow`.
 
-    The defaults are Hystrix's. It is asked again after `open`, which doubles up to `longest` while it stays ill, with `probes` calls at a time.
+    The defaults are Hystrix's. `minimum` failures in a row shut it at once. It is asked again after `open`, which doubles
+    up to `longest` while it stays ill, with `probes` calls at a time.
     """
 
     window: Duration = Field(default=10.0, ge=1, le=3600)

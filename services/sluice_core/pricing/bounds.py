@@ -1,5 +1,6 @@
 """Pure: the most that a request can use and cost, read from the request itself."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,6 +26,20 @@ _MARKS: Final = (
     b'"mcp"',
 )
 """Without one of these, nothing of a request lies with its provider but an earlier answer."""
+_REFERRING: Final = re.compile(
+    b"|".join(
+        re.escape(mark)
+        for mark in (
+            b'"image_url"',
+            b'"file_id":',
+            b'"file_url":',
+            b'"previous_response_id":"',
+            *_MARKS,
+        )
+    )
+)
+"""What all requests that refer to anything outside of themselves have; one search for it is quicker than one for each."""
+_LENGTH: Final = re.compile(rb'"(?:max_|n":)')
 _TOOLS: Final = ("web_search", "file_search", "code_interpreter", "image_generation", "mcp")
 
 
@@ -78,7 +93,7 @@ def bound(
 def asked_output(body: bytes) -> tuple[int | None, int]:
     """The number of output tokens a request asks for, and of choices."""
     most, choices = None, 1
-    if b'"max_' in body or b'"n":' in body:
+    if _LENGTH.search(body) is not None:
         document = orjson.loads(body)
         asked = (document.get(name) for name in LIMITS)
         # Which of two a provider goes by is its own affair.
@@ -91,6 +106,8 @@ def asked_output(body: bytes) -> tuple[int | None, int]:
 def _elsewhere(body: bytes, item_tokens: Mapping[str, int | None]) -> tuple[int, str | None]:
     """Tokens of what a request only refers to, and what of it has no bound."""
     extra, endless = 0, None
+    if _REFERRING.search(body) is None:
+        return extra, endless
     for what, mark, count, within in (
         # Whatever does not carry its bytes with it: a provider reads HTTPS:// too, and a bare string for the object.
         (

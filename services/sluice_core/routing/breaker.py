@@ -27,7 +27,8 @@ class BreakerRules:
     """When it opens and for how long; times in seconds.
 
     It opens where at least `minimum` calls ended within `window_s` and the share `failures` of them failed or took
-    longer than `slow_s`. Each opening in a row doubles `open_s`, up to `longest_s`. Half open, `probes` calls pass.
+    longer than `slow_s`; and at once where `minimum` in a row did, so that a busy target which dies is not called until
+    its good past has left the window. Each opening in a row doubles `open_s`, up to `longest_s`. Half open, `probes` calls pass.
     """
 
     window_s: float = 10.0
@@ -56,6 +57,7 @@ class Breaker:
 
     __slots__ = (
         "_counts",
+        "_in_a_row",
         "_passed",
         "_started",
         "_tick",
@@ -75,6 +77,7 @@ class Breaker:
         self._passed = 0
         self._started = 0
         self._tick = 0
+        self._in_a_row = 0
         self._counts: list[int] = [0] * (2 * BUCKETS)
 
     def passes(self) -> bool:
@@ -122,11 +125,16 @@ class Breaker:
         counts = self._turn(now)
         place = self._tick % BUCKETS * 2
         counts[place] += 1
-        if not well:
-            counts[place + 1] += 1
-            total, failed = sum(counts[::2]), sum(counts[1::2])
-            if total >= rules.minimum and failed >= rules.failures * total:
-                return self.trip(now)
+        if well:
+            self._in_a_row = 0
+            return None
+        self._in_a_row += 1
+        counts[place + 1] += 1
+        total, failed = sum(counts[::2]), sum(counts[1::2])
+        if self._in_a_row >= rules.minimum or (
+            total >= rules.minimum and failed >= rules.failures * total
+        ):
+            return self.trip(now)
         return None
 
     def trip(self, now: float, *, for_s: float | None = None) -> Opening:
@@ -150,12 +158,15 @@ class Breaker:
         """It works again; what was counted before says nothing any more."""
         self.standing, self.level, self.open_until, self.probes_left = Standing.CLOSED, 0, 0.0, 0
         self._counts = [0] * (2 * BUCKETS)
+        self._in_a_row = 0
 
     def _turn(self, now: float) -> list[int]:
         """Forget the parts of the window that have passed."""
         tick = int(now / self.rules.window_s * BUCKETS)
         counts = self._counts
         if tick != self._tick:
+            if tick - self._tick >= BUCKETS:
+                self._in_a_row = 0
             for gone in range(self._tick + 1, min(tick, self._tick + BUCKETS) + 1):
                 place = gone % BUCKETS * 2
                 counts[place] = counts[place + 1] = 0

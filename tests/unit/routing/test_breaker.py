@@ -29,6 +29,20 @@ def test_it_opens_at_the_share_but_not_below_the_minimum() -> None:
     assert not breaker.passes()
 
 
+def test_a_busy_target_that_dies_is_shut_before_its_good_past_is_over() -> None:
+    breaker = Breaker(RULES)
+    for _ in range(1000):
+        end(breaker, True)
+    for _ in range(3):
+        end(breaker, False)
+    end(breaker, True)
+    for _ in range(3):
+        end(breaker, False)
+    assert breaker.standing is Standing.CLOSED
+    end(breaker, False)
+    assert breaker.standing is Standing.OPEN
+
+
 def test_slow_calls_count_as_failures() -> None:
     breaker = Breaker(RULES)
     for _ in range(4):
@@ -129,10 +143,9 @@ class BreakerMachine(RuleBasedStateMachine):
             first = int(self.now / width) - BUCKETS + 1
             seen = [w for at, w in self.ended if int(at / width) >= first]
             failed = seen.count(False)
-            must = (
-                not well
-                and len(seen) >= self.set.minimum
-                and failed >= self.set.failures * len(seen)
+            must = not well and (
+                self.in_a_row(width) >= self.set.minimum
+                or (len(seen) >= self.set.minimum and failed >= self.set.failures * len(seen))
             )
             assert (opening is not None) == must
         elif before is Standing.PROBING:
@@ -142,6 +155,16 @@ class BreakerMachine(RuleBasedStateMachine):
         if self.breaker.standing is not before:
             self.ended.clear()
             self.probes = 0
+
+    def in_a_row(self, width: float) -> int:
+        """Failures in a row up to now, none of them a window or more before the next."""
+        count, later = 0, int(self.now / width)
+        for at, well in reversed(self.ended):
+            tick = int(at / width)
+            if well or later - tick >= BUCKETS:
+                break
+            count, later = count + 1, tick
+        return count
 
     @rule()
     def grant(self) -> None:
