@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import cases, policies
+from tests.bench import cases, policies, ways
 from tests.conftest import Template
 
 from sluice_devstack.stack import Stack
@@ -16,7 +16,7 @@ from sluice_migrations.run import upgrade_async
 
 ALL = (
     *("full_load", "latency", "memory", "streams", "claims", "history", "naive"),
-    *("policies", "limits", "priority", "turns"),
+    *("policies", "limits", "priority", "turns", "routing", "caching"),
 )
 
 
@@ -71,6 +71,10 @@ async def _policies(names: list[str], stack: Stack, template: Template, scale: i
         )
     if "turns" in names:
         await policies.turns(stack, template, seconds=60 / scale + 2, emit=emit)
+    if "routing" in names:
+        await ways.routing(stack, template, jobs=30_000 // scale, emit=emit)
+    if "caching" in names:
+        await ways.caching(stack, template, jobs=20_000 // scale, emit=emit)
 
 
 async def _template(stack: Stack) -> Template:

@@ -21,11 +21,15 @@ TENANT = "default"
 
 @dataclass
 class Driver:
-    """Sends to the job topics and counts answers on the tenant's reply topic; used as a context manager."""
+    """Sends to the job topics and counts answers on the tenant's reply topic; used as a context manager.
+
+    `distinct`: so many different requests, over and over; None: each is new.
+    """
 
     system: System
     model: str = "bench"
     reply: bool = True
+    distinct: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
     first_deltas: list[float] = field(default_factory=list)
@@ -72,9 +76,10 @@ class Driver:
         """Send one job; its answer is awaited in the background. `model`: a streaming one instead."""
         number = next(self._numbers)
         key = f"{self._run}-{number}".encode()
+        prompt = number % self.distinct if self.distinct else number
         body: dict[str, Any] = {
             "model": model or self.model,
-            "messages": [{"role": "user", "content": f"{number} {PROMPT}"}],
+            "messages": [{"role": "user", "content": f"{prompt} {PROMPT}"}],
         }
         if model is not None:
             body["stream"] = True

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,7 +32,11 @@ def _model(target: str, limits: Mapping[str, Any] | None = None) -> dict[str, An
 
 @asynccontextmanager
 async def gateway(
-    stack: Stack, template: Template, config: Mapping[str, Any], *, workers: int = 1
+    stack: Stack,
+    template: Template,
+    config: Mapping[str, Any] | Callable[[str], Mapping[str, Any]],
+    *,
+    workers: int = 1,
 ) -> AsyncIterator[System]:
     async with (
         database_from(template.admin_dsn, template.name) as dsn,
