@@ -16,12 +16,16 @@ MAX_TAG_VALUE_BYTES: Final = 256
 MAX_ATTEMPTS: Final = 100
 DEFAULT_ATTEMPTS: Final = 5
 
-OPERATIONS: Final[dict[str, Literal["chat", "embeddings", "responses"]]] = {
+Operation = Literal["chat", "embeddings", "responses", "rerank"]
+OPERATIONS: Final[dict[str, Operation]] = {
     "/v1/chat/completions": "chat",
     "/v1/embeddings": "embeddings",
     "/v1/responses": "responses",
+    "/v1/rerank": "rerank",
 }
 """The urls that jobs may name, and the operation that each stands for."""
+GENERATING: Final = frozenset({"chat", "responses"})
+"""Operations whose answers are written token by token: they have a length, and may be streamed."""
 
 
 def bounded(text: str, limit: int = MAX_TEXT_BYTES) -> str:

@@ -175,8 +175,11 @@ def _key(given: "Settings", key_id: str) -> "KeyRecord":
 
 
 def _operation(text: str) -> str:
-    if text not in {"chat", "embeddings", "responses"}:
-        raise Refused(f"no operation {text!r}: write chat, responses or embeddings")
+    from sluice_schemas.jobs import OPERATIONS
+
+    known = OPERATIONS.values()
+    if text not in known:
+        raise Refused(f"no operation {text!r}: write one of {', '.join(known)}")
     return text
 
 

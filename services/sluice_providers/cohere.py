@@ -1,4 +1,4 @@
-"""Cohere's v2 wire format, spoken to callers in OpenAI's form: chat and embeddings."""
+"""Cohere's v2 wire format, spoken to callers in OpenAI's form: chat, embeddings and rankings."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,23 +17,26 @@ from sluice_providers.errors import error_body, kind_of, wrap
 from sluice_providers.framing import SSE
 from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
+from sluice_providers.rerank import ranking, request_of
 
 _INPUT_TYPE: Final = "search_document"
 _EMBEDDING_FIELDS: Final = frozenset({"input", "dimensions", "encoding_format", "input_type"})
 
 
 class CohereAdapter:
-    """Translates chat and embeddings."""
+    """Translates chat, embeddings and rankings."""
 
     framing = SSE
 
     def outgoing(self, call: Call, document: dict[str, Any]) -> Outgoing:
         """Translate the request."""
-        offered(call.operation, "chat", "embeddings")
+        offered(call.operation, "chat", "embeddings", "rerank")
         target = call.target
         try:
             if call.operation == "embeddings":
                 path, (request, warnings) = "embed", _embed(call, document)
+            elif call.operation == "rerank":
+                path, (request, warnings) = "rerank", request_of(call, document)
             else:
                 path = "chat"
                 request, warnings = translate_request(
@@ -57,6 +60,8 @@ class CohereAdapter:
         document = parse_object(body)
         if call.operation == "chat":
             return translate(call, document)
+        if call.operation == "rerank":
+            return ranking(call, document)
         try:
             rows = list(document["embeddings"]["float"])
         except NOT_IN_FORM as exc:

@@ -14,6 +14,7 @@ from sluice_providers.adapter import (
     Refusal,
     ReportedError,
     StreamReader,
+    UntranslatableError,
     Whole,
 )
 from sluice_providers.assembly import ChatAssembly
@@ -22,10 +23,17 @@ from sluice_providers.errors import error_body, kind_of, wrap
 from sluice_providers.framing import SSE
 from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
+from sluice_providers.rerank import ranking, request_of
 from sluice_providers.responses import ResponsesStream, prepare, translate
 from sluice_providers.sse import Event
+from sluice_schemas.jobs import GENERATING
 
-PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings", "responses": "/responses"}
+PATHS = {
+    "chat": "/chat/completions",
+    "embeddings": "/embeddings",
+    "responses": "/responses",
+    "rerank": "/rerank",
+}
 
 
 class OpenAIAdapter:
@@ -44,7 +52,11 @@ class OpenAIAdapter:
                 warnings = suit(document, quirks)
         elif call.operation == "responses":
             prepare(call, document)
-        if target.tier is not None and call.operation != "embeddings":
+        elif call.operation == "rerank":
+            if quirks is None:
+                raise UntranslatableError("url", "this provider has no rerank")
+            document, warnings = request_of(call, document)
+        if target.tier is not None and call.operation in GENERATING:
             document.setdefault("service_tier", target.tier)
         if call.stream:
             document["stream"] = True
@@ -91,6 +103,8 @@ class OpenAIAdapter:
         document = parse_object(body)
         if document.get("error"):
             raise _reported(document)
+        if call.operation == "rerank":
+            return ranking(call, document)
         rows = document.get("data" if call.operation == "embeddings" else "choices")
         if not isinstance(rows, list):
             raise MalformedError("the answer has no list of results")

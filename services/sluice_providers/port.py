@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Literal
 from uuid import UUID
 
 from sluice_core.config.compatible import Quirks
@@ -10,8 +9,7 @@ from sluice_core.jobs.fates import FailureKind
 from sluice_core.usage.model import Usage, UsageSource
 from sluice_platform.values import frozen_value
 from sluice_schemas.errors import ErrorCode
-
-Operation = Literal["chat", "embeddings", "responses"]
+from sluice_schemas.jobs import Operation
 
 
 @frozen_value

@@ -24,6 +24,7 @@ from sluice_platform.batching import Batcher
 from sluice_platform.crash import crash_point
 from sluice_platform.db import DATABASE_ERRORS
 from sluice_schemas.errors import ErrorCode
+from sluice_schemas.jobs import GENERATING
 from sluice_worker.draw import (
     CODES,
     NARROW,
@@ -134,7 +135,7 @@ class BeginStep:
         subject = self._permits.subject(facts)
         if subject is not None:
             most = self._permits.max_tokens(subject)
-            if most is not None and facts.operation != "embeddings":
+            if most is not None and facts.operation in GENERATING:
                 # Asking for more was refused at intake; who names no length gets this one.
                 route = route.capped(min(most, route.target.default_max_tokens or most))
         flight.route = route

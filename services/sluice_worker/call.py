@@ -22,8 +22,9 @@ from sluice_platform.crash import crash_point
 from sluice_providers.calls import OnChunks, call, uncalled
 from sluice_providers.credentials import NoSecretError
 from sluice_providers.http import Transport
-from sluice_providers.port import Answer, Call, Operation
+from sluice_providers.port import Answer, Call
 from sluice_schemas.errors import ErrorCode
+from sluice_schemas.jobs import Operation
 from sluice_worker.flight import Flight
 from sluice_worker.load import Load
 from sluice_worker.route import Router

@@ -54,7 +54,7 @@ def unprovable(flight: Flight, bound: Bound) -> str | None:
 def bounded(flight: Flight, bound: Bound) -> None:
     """Send a limit on the answer where nobody named one: else the bound would be a guess."""
     assert flight.route is not None
-    if not bound.named_output and flight.job.facts.operation != "embeddings":
+    if not bound.named_output:
         flight.route = flight.route.capped(DEFAULT_MAX_OUTPUT)
 
 

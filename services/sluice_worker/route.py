@@ -15,6 +15,7 @@ from sluice_core.routing.plan import Plan
 from sluice_core.routing.policy import decide
 from sluice_core.routing.repository import Key
 from sluice_providers.port import Answer
+from sluice_schemas.jobs import GENERATING
 from sluice_worker.asking import ask_of, asked_tier
 from sluice_worker.resolve import Resolver, Route
 from sluice_worker.targets import Targets
@@ -162,6 +163,7 @@ class Router:
             route.price,
             default_max_tokens=route.target.default_max_tokens,
             item_tokens=route.item_tokens,
+            generates=job.facts.operation in GENERATING,
         )
 
     def pool_of(self, model: str) -> str:

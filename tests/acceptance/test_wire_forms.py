@@ -1,5 +1,6 @@
 """A job in OpenAI's form goes to a provider of every other wire form, on a whole gateway, and is billed."""
 
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -50,7 +51,7 @@ def configuration(mock: str) -> dict[str, Any]:
         "models": {
             kind: {
                 "targets": [{"account": kind, "model": _named(kind)}],
-                "prices": prices("1", "2"),
+                "prices": {**prices("1", "2"), "searches": "2"},
             }
             for kind in providers
         },
@@ -79,6 +80,14 @@ async def test_every_form_answers_and_is_billed(stack: Stack, migrated_template:
             job = Job(url="/v1/embeddings", body={"model": kind, "input": ["one", "three"]})
             embedded = await client.complete(job, timeout=20)
             assert len(embedded.body["data"]) == 2, kind
+        job = Job(url="/v1/rerank", body={"model": "cohere", "query": "b", "documents": ["a", "b"]})
+        ranked = await client.complete(job, timeout=20)
+        assert [row["index"] for row in ranked.body["results"]] == [1, 0]
+        searched = await system.pool.fetchrow(
+            "select cost_usd, meters::text as meters from finance.usage where operation = 'rerank'"
+        )
+        assert searched["cost_usd"] == Decimal("0.002")
+        assert orjson.loads(searched["meters"])[0]["unit"] == "searches"
         rows = await system.pool.fetch(
             "select provider, account, input_tokens, output_tokens, usage_source, cost_usd "
             "from finance.usage where operation = 'chat'"

@@ -13,12 +13,13 @@ from sluice_core.config.scopes import Choice, ClassChoice, OperationChoice, Poli
 from sluice_core.config.sections import Place, callers
 from sluice_core.config.suggest import suggestion
 from sluice_schemas.classes import JobClass
+from sluice_schemas.jobs import OPERATIONS
 from sluice_schemas.topics import Topics
 
 KEY_ID: Final = re.compile(r"sgk_[A-Za-z0-9_-]{1,64}\Z")
 _EVERYTHING: Final = {
     "models": (ANYTHING,),
-    "operations": ("chat", "embeddings", "responses"),
+    "operations": tuple(OPERATIONS.values()),
     "classes": tuple(job_class.label for job_class in JobClass),
     "topics": (ANYTHING,),
 }

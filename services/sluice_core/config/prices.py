@@ -23,13 +23,15 @@ def _number(value: Any) -> Any:
 class Prices(Section):
     """Prices that replace the catalogue's, in US dollars per million tokens, from a day (UTC) or a moment on.
 
-    Cached input and cache writes cost what input costs where they are not named.
+    Cached input and cache writes cost what input costs where they are not named. `searches`: a thousand searches of a
+    ranking; where that is the whole price, `input` is 0.
     """
 
     input: Price
     cached_input: Price | None = None
     cache_write: Price | None = None
     output: Price = Decimal(0)
+    searches: Price | None = None
     since: datetime | date | None = Field(default=None, alias="from")
 
 

@@ -7,7 +7,8 @@ from pydantic import Field, StringConstraints
 
 from sluice_core.config.base import Section
 from sluice_core.config.durations import Duration
-from sluice_core.config.scopes import LARGEST, ClassName, Operation, Pattern, Zone
+from sluice_core.config.scopes import LARGEST, ClassName, Pattern, Zone
+from sluice_schemas.jobs import Operation
 
 Label = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20/]+$", max_length=64)]
 Strategy = Literal["priority", "weighted", "cheapest", "fastest", "least_busy", "quality"]

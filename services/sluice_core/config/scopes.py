@@ -6,8 +6,8 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from sluice_core.config.base import Money, Section
 from sluice_schemas.classes import JobClass
+from sluice_schemas.jobs import Operation
 
-Operation = Literal["chat", "embeddings", "responses"]
 ClassName = Literal["realtime", "standard", "bulk"]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Zone = Annotated[str, StringConstraints(min_length=1, max_length=64)]

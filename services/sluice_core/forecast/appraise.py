@@ -31,6 +31,7 @@ from sluice_core.pricing.terms import terms_of
 from sluice_core.usage.model import Usage
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
+from sluice_schemas.jobs import GENERATING
 from sluice_schemas.topics import Topics
 
 REMEMBERED: Final = 10_000
@@ -107,6 +108,7 @@ class Appraiser:
             target.price,
             default_max_tokens=target.default_max_tokens,
             item_tokens=target.item_tokens,
+            generates=request.operation in GENERATING,
         )
         self._check_cost(subject, options, most)
         scopes = self._scopes(subject, options, request.model, target)
@@ -124,15 +126,15 @@ class Appraiser:
         most: Bound,
         size: int,
     ) -> Appraisal:
-        output = 0
-        if request.operation != "embeddings":
-            output = self._expectations.output_tokens(
-                self._caller.tenant, request.model, most_output=most.output_tokens
-            )
+        output = self._expectations.output_tokens(
+            self._caller.tenant, request.model, most_output=most.output_tokens
+        )
         # A quarter of the body's bytes, and what lies elsewhere at its full count.
         given = size // BYTES_A_TOKEN + 1 + most.input_tokens - size
         expected = charge(
-            target.price, Usage(input_tokens=given, output_tokens=output), started_at=self._at
+            target.price,
+            Usage(input_tokens=given, output_tokens=output, searches=most.searches),
+            started_at=self._at,
         )
         means = self._recent.get((self._caller.tenant, request.model))
         endless = most.endless and f"the request refers to {most.endless}"

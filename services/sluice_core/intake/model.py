@@ -12,8 +12,8 @@ from sluice_core.keys.model import Key
 from sluice_platform.values import frozen_value
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
+from sluice_schemas.jobs import Operation
 
-Operation = Literal["chat", "embeddings", "responses"]
 IdentityKind = Literal["key", "event", "record"]
 
 BAD_RECORD: Final[frozenset[ErrorCode]] = frozenset(

@@ -9,13 +9,12 @@ from typing import Any, Final
 import orjson
 
 from sluice_core.intake.headers import Attributes, read_headers
-from sluice_core.intake.model import Operation
 from sluice_core.intake.refusal import Refused, invalid
 from sluice_platform.values import frozen_value
 from sluice_schemas import headers as names
 from sluice_schemas.errors import ErrorCode
 from sluice_schemas.identity import DEFAULT_URL
-from sluice_schemas.jobs import OPERATIONS, bounded
+from sluice_schemas.jobs import GENERATING, OPERATIONS, Operation, bounded
 
 _REGISTRY_PREFIX_BYTES: Final = 5
 _DIGITS_AND_ENDS: Final = bytes.maketrans(b"123456789]} \t\n\r", b"000000000,,,,,,")
@@ -188,19 +187,16 @@ def check_request(body: dict[str, Any], *, url: str, model: str) -> Request:
         raise invalid("body.stream must be true or false", "body.stream")
     if type(body.get("stream_options")) not in {dict, _ABSENT}:
         raise invalid("body.stream_options must be an object", "body.stream_options")
-    if operation != "embeddings":
+    if operation in GENERATING:
         for name in BOUNDS:
             # What we cannot read a provider might: the money that is reserved for the call would be a guess.
             given = body.get(name)
             if given is not None and (type(given) is not int or given < 0):
                 raise invalid(f"body.{name} must be a whole number", f"body.{name}")
     if operation == "chat":
-        messages = body.get("messages")
-        if type(messages) is not list or not messages:
-            raise invalid("body.messages must be a list of at least one message", "body.messages")
-        for message in messages:
-            if type(message) is not dict:
-                raise invalid("body.messages must hold objects", "body.messages")
+        _check_messages(body.get("messages"))
+    elif operation == "rerank":
+        _check_ranking(body)
     elif operation == "embeddings" or not body.get("prompt"):
         # A template that the provider keeps may hold all that there is to say.
         given = body.get("input")
@@ -210,6 +206,30 @@ def check_request(body: dict[str, Any], *, url: str, model: str) -> Request:
         url=url,
         operation=operation,
         model=model,
-        stream=bool(stream) and operation != "embeddings",
+        stream=bool(stream) and operation in GENERATING,
         body=body,
     )
+
+
+def _check_messages(messages: Any) -> None:
+    if type(messages) is not list or not messages:
+        raise invalid("body.messages must be a list of at least one message", "body.messages")
+    for message in messages:
+        if type(message) is not dict:
+            raise invalid("body.messages must hold objects", "body.messages")
+
+
+def _check_ranking(body: dict[str, Any]) -> None:
+    query, documents, top = body.get("query"), body.get("documents"), body.get("top_n")
+    if type(query) is not str or not query:
+        raise invalid("body.query must be a text, not empty", "body.query")
+    if type(documents) is not list or not documents:
+        raise invalid("body.documents must be a list of at least one document", "body.documents")
+    for document in documents:
+        text = document.get("text") if type(document) is dict else document
+        if type(text) is not str:
+            raise invalid(
+                "body.documents must hold texts, or objects with a text", "body.documents"
+            )
+    if top is not None and (type(top) is not int or top < 1):
+        raise invalid("body.top_n must be a whole number from 1 on", "body.top_n")

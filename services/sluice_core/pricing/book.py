@@ -55,7 +55,11 @@ _KEYS: tuple[tuple[MeterName, str, int], ...] = (
     ("reasoning_tokens", "output_reasoning_mtok", _MILLION),
     ("output_audio_tokens", "output_audio_mtok", _MILLION),
     ("requests", "requests_kcount", 1_000),
+    ("searches", "rerank_searches_kcount", 1_000),
 )
+_UNITS: Final[dict[MeterName, str]] = {"requests": "requests", "searches": "searches"}
+"""All others are of tokens."""
+_PER: Final = {meter: per for meter, _, per in _KEYS}
 
 
 class PriceBook:
@@ -176,6 +180,7 @@ def _configured(
         ("cache_read_tokens", override.cached_input),
         ("cache_write_tokens", override.cache_write),
         ("output_tokens", override.output),
+        ("searches", override.searches),
     )
     named = [(meter, price) for meter, price in prices if price is not None]
     text = ",".join(f"{meter}={price.normalize():f}" for meter, price in named)
@@ -183,7 +188,7 @@ def _configured(
     return PriceEntry(
         provider=provider,
         model=model,
-        rates=tuple(_rate(meter, [(-1, price)], _MILLION, applied) for meter, price in named),
+        rates=tuple(_rate(meter, [(-1, price)], _PER[meter], applied) for meter, price in named),
         price_version=version + applied.suffix,
         valid_until=ends,
         discounted=bool(applied.terms.discount),
@@ -211,9 +216,7 @@ def _rate(
         made.append(
             Band(above=above, scaled=paid, listed=listed, divisor=divisor, unit_price_usd=unit)
         )
-    return Rate(
-        meter=meter, unit="requests" if meter == "requests" else "tokens", bands=tuple(made)
-    )
+    return Rate(meter=meter, unit=_UNITS.get(meter, "tokens"), bands=tuple(made))
 
 
 def _unit_price(price: Decimal, per: int) -> str:

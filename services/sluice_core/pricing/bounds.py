@@ -9,6 +9,7 @@ import orjson
 
 from sluice_core.pricing.model import PriceEntry
 from sluice_core.pricing.policy import worst_case
+from sluice_core.usage.policy import searches
 
 DEFAULT_MAX_OUTPUT: Final = 16_384
 """Tokens an answer is taken to have at most where neither request nor model names a limit."""
@@ -45,7 +46,7 @@ _TOOLS: Final = ("web_search", "file_search", "code_interpreter", "image_generat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What a request can use at most: tokens, and nano-dollars of which `input_nano` are the input's.
+    """What a request can use at most: tokens, searches, and nano-dollars of which `input_nano` are the input's.
 
     `named_output`: the request, or its model's default, says how long an answer may be; else it is a guess.
     `endless` names what the request refers to without any bound, None where nothing is.
@@ -57,6 +58,7 @@ class Bound:
     input_nano: int
     named_output: bool
     endless: str | None
+    searches: int = 0
 
     @property
     def tokens(self) -> int:
@@ -70,12 +72,15 @@ def bound(
     *,
     default_max_tokens: int | None,
     item_tokens: Mapping[str, int | None],
+    generates: bool = True,
 ) -> Bound:
-    """Bound a request whose `body` is JSON without white space.
+    """Bound a request whose `body` is JSON without white space; `generates`: its answer is written token by token.
 
     Every byte counts as a token, so only what lies elsewhere has to be added: remote images and files, at
     `item_tokens` each.
     """
+    if not generates:
+        return _read_alone(body, price)
     asked, choices = asked_output(body)
     most = asked or default_max_tokens or DEFAULT_MAX_OUTPUT
     extra, endless = _elsewhere(body, item_tokens)
@@ -87,6 +92,23 @@ def bound(
         input_nano=worst_case(price, body_bytes=size, max_output_tokens=0, n=1),
         named_output=(asked or default_max_tokens) is not None,
         endless=endless,
+    )
+
+
+def _read_alone(body: bytes, price: PriceEntry) -> Bound:
+    """Of a request that is only read: embeddings, and rankings, which may be sold by the search."""
+    size = len(body)
+    sold = any(rate.meter == "searches" for rate in price.rates)
+    times = searches(orjson.loads(body)) if sold else 0
+    worst = worst_case(price, body_bytes=size, max_output_tokens=0, n=1, searches=times)
+    return Bound(
+        input_tokens=size,
+        output_tokens=0,
+        worst_nano=worst,
+        input_nano=worst,
+        named_output=True,
+        endless=None,
+        searches=times,
     )
 
 

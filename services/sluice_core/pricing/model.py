@@ -22,6 +22,7 @@ MeterName = Literal[
     "reasoning_tokens",
     "output_audio_tokens",
     "requests",
+    "searches",
 ]
 
 
@@ -74,6 +75,8 @@ class PriceEntry:
 class PriceOverride:
     """Configured prices in dollars per million tokens; they replace the catalogue's as a whole, from `since` (UTC) on.
 
+    `searches`: of a thousand searches of a ranking.
+
     Cached input and cache writes cost what input costs where they are not named.
     """
 
@@ -81,6 +84,7 @@ class PriceOverride:
     output: Decimal
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
+    searches: Decimal | None = None
     since: datetime | None = None
 
 

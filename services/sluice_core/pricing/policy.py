@@ -53,7 +53,9 @@ def charge(entry: PriceEntry, usage: Usage, *, started_at: datetime) -> Charge:
     )
 
 
-def worst_case(entry: PriceEntry, *, body_bytes: int, max_output_tokens: int, n: int) -> int:
+def worst_case(
+    entry: PriceEntry, *, body_bytes: int, max_output_tokens: int, n: int, searches: int = 0
+) -> int:
     """The most that a call can cost, in nano-dollars, rounded up.
 
     Every byte of the body counts as an input token at the dearest rate and band that so many tokens can
@@ -62,8 +64,9 @@ def worst_case(entry: PriceEntry, *, body_bytes: int, max_output_tokens: int, n:
     """
     dearest_in = dearest_out = per_request = 0
     for rate in entry.rates:
-        if rate.meter == "requests":
-            per_request -= -rate.bands[0].scaled // rate.bands[0].divisor
+        if rate.meter in {"requests", "searches"}:
+            times = searches if rate.meter == "searches" else 1
+            per_request -= -times * rate.bands[0].scaled // rate.bands[0].divisor
             continue
         given = rate.meter in _INPUT
         quantity = body_bytes if given else max_output_tokens * n
@@ -129,6 +132,8 @@ def _quantities(rates: tuple[Rate, ...], usage: Usage) -> Iterable[tuple[Rate, i
             case "output_audio_tokens":
                 quantity = usage.output_audio_tokens
                 output -= quantity
+            case "searches":
+                quantity = usage.searches
             case _:
                 quantity = 1
         if quantity:

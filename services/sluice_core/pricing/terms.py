@@ -38,6 +38,7 @@ def overrides(listed: Sequence[Prices]) -> tuple[PriceOverride, ...]:
             output=prices.output,
             cached_input=prices.cached_input,
             cache_write=prices.cache_write,
+            searches=prices.searches,
             since=_moment(prices.since),
         )
         for prices in listed

@@ -9,10 +9,11 @@ UsageSource = Literal["reported", "estimated"]
 
 @frozen_value
 class Usage:
-    """Tokens of one call, counted as OpenTelemetry GenAI counts them.
+    """What one call used, in tokens as OpenTelemetry GenAI counts them.
 
     `input_tokens` includes cache reads, cache writes and audio; `cache_write_tokens` includes those kept for
-    an hour; `output_tokens` includes reasoning and audio. The others are subsets and are never added.
+    an hour; `output_tokens` includes reasoning and audio. The others are subsets and are never added. `searches` are
+    the units that rankings are sold in.
     """
 
     input_tokens: int = 0
@@ -23,6 +24,7 @@ class Usage:
     output_tokens: int = 0
     reasoning_tokens: int = 0
     output_audio_tokens: int = 0
+    searches: int = 0
 
 
 NOTHING = Usage()

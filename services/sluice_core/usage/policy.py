@@ -11,8 +11,13 @@ BYTES_PER_TOKEN = 4
 MEDIUM_TOKENS = 1_000
 """What an image, a sound or a document counts as: about one large image at OpenAI."""
 
+PIECE_TOKENS = 500
+PIECES_A_SEARCH = 100
+
 # A tuple: what a caller writes as a type may be nothing that a set can look for.
 _MEDIA = ("image_url", "input_audio", "file", "input_image", "input_file")
+
+_TEXTUAL = ("instructions", "messages", "input", "tools", "query", "documents")
 
 MOST_TOKENS = 10**9
 """No call counts more: a larger number is a defect of the server, and no money is booked for it."""
@@ -66,16 +71,32 @@ def estimate(request: Mapping[str, Any], *, output_bytes: int) -> Usage:
 
     `request` is the OpenAI-form body, `output_bytes` the bytes of answer text that were received.
     """
+    if "messages" not in request and isinstance(request.get("documents"), list):
+        return Usage(input_tokens=max(1, estimate_input(request)), searches=searches(request))
     return Usage(
         input_tokens=max(1, estimate_input(request)),
         output_tokens=max(1, -(-output_bytes // BYTES_PER_TOKEN)),
     )
 
 
+def searches(request: Mapping[str, Any]) -> int:
+    """The most searches that a ranking counts as: a search is up to 100 pieces of 500 tokens, the query in each.
+
+    That is how Cohere counts them (its pricing page). A byte is taken for a token, so the number is a bound.
+    """
+    left = max(1, PIECE_TOKENS - len(str(request.get("query")).encode()))
+    pieces = sum(
+        -(-max(1, len(text.encode(errors="surrogatepass"))) // left)
+        for text in _texts([request.get("documents")])
+        if text is not None
+    )
+    return max(1, -(-pieces // PIECES_A_SEARCH))
+
+
 def estimate_input(request: Mapping[str, Any]) -> int:
     """Input tokens of an OpenAI-form request by size: text at four bytes a token, media at a flat number."""
     size, media = 0, 0
-    parts = (request.get(name) for name in ("instructions", "messages", "input", "tools"))
+    parts = (request.get(name) for name in _TEXTUAL)
     for text in _texts(parts):
         if text is None:
             media += 1

@@ -9,9 +9,10 @@ from aiohttp import web
 from sluice_devstack.mock_provider.answers import compose, pieces, read_prompt
 from sluice_devstack.mock_provider.behaviour import Behaviour
 from sluice_devstack.mock_provider.form import Answer, Asked
+from sluice_devstack.mock_provider.ranking import Ranking
 from sluice_devstack.mock_provider.vectors import SIZE, tokens, vector
 
-_OPERATIONS = {"/v2/chat": "chat", "/v2/embed": "embeddings"}
+_OPERATIONS = {"/v2/chat": "chat", "/v2/embed": "embeddings", "/v2/rerank": "rerank"}
 _ERRORS = {
     400: "invalid request: message must be at least 1 token long",
     401: "invalid api token",
@@ -51,7 +52,7 @@ def complaint(body: Mapping[str, Any]) -> str | None:
 
 
 class CohereForm:
-    """Chat and embeddings."""
+    """Chat, embeddings and rankings."""
 
     stream_type = "text/event-stream"
     stream_error = (
@@ -60,7 +61,7 @@ class CohereForm:
     )
 
     def asked(self, path: str, body: Mapping[str, Any]) -> Asked | None:
-        """`/v2/chat` and `/v2/embed`."""
+        """`/v2/chat`, `/v2/embed` and `/v2/rerank`."""
         operation = _OPERATIONS.get(path)
         if operation is None:
             return None
@@ -77,8 +78,10 @@ class CohereForm:
             return "invalid request: valid input_type must be provided with the provided model"
         return complaint(asked.body) if asked.operation == "chat" else None
 
-    def answer(self, asked: Asked, _model: str, behaviour: Behaviour, seq: int) -> Answer:
-        """A message or embeddings."""
+    def answer(self, asked: Asked, model: str, behaviour: Behaviour, seq: int) -> Answer:
+        """A message, embeddings or a ranking."""
+        if asked.operation == "rerank":
+            return Ranking(asked.body, model, behaviour, searches=True)
         if asked.operation == "embeddings":
             return Embedded(asked.body, behaviour)
         return Chat(asked.body, behaviour, seq)

@@ -12,6 +12,7 @@ from aiohttp import web
 from sluice_devstack.mock_provider.answers import Reply, compose, pieces, read_prompt
 from sluice_devstack.mock_provider.behaviour import Behaviour
 from sluice_devstack.mock_provider.form import Answer, Asked
+from sluice_devstack.mock_provider.ranking import Ranking
 from sluice_devstack.mock_provider.vectors import SIZE, vector
 
 MODELS = ("gpt-4o-mini", "gpt-4o", "gpt-4.1", "gpt-4.1-mini", "o4-mini", "text-embedding-3-small")
@@ -34,7 +35,12 @@ _MESSAGES = {
 }
 
 
-_OPERATIONS = {"/v1/chat/completions": "chat", "/v1/embeddings": "embeddings"}
+_OPERATIONS = {
+    "/v1/chat/completions": "chat",
+    "/v1/embeddings": "embeddings",
+    # OpenAI itself has none; servers that are like it do.
+    "/v1/rerank": "rerank",
+}
 
 
 def error(status: int, code: str, message: str = "") -> bytes:
@@ -67,7 +73,7 @@ class OpenAIForm:
     stream_error = STREAM_ERROR
 
     def asked(self, path: str, body: Mapping[str, Any]) -> Asked | None:
-        """`/v1/chat/completions` and `/v1/embeddings`; the model stands in the body."""
+        """`/v1/chat/completions`, `/v1/embeddings` and `/v1/rerank`; the model stands in the body."""
         operation = _OPERATIONS.get(path)
         if operation is None:
             return None
@@ -83,7 +89,9 @@ class OpenAIForm:
         return None
 
     def answer(self, asked: Asked, model: str, behaviour: Behaviour, seq: int) -> Answer:
-        """A completion or embeddings."""
+        """A completion, embeddings or a ranking."""
+        if asked.operation == "rerank":
+            return Ranking(asked.body, model, behaviour, searches=False)
         if asked.operation == "embeddings":
             return Embeddings(asked.body, model, behaviour)
         return Chat(asked.body, model, behaviour, seq)

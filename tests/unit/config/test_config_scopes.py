@@ -90,7 +90,7 @@ def test_each_fault_says_what_to_write(tenant: str, problem: str) -> None:
         ("policy: {models: {allow: [fast], deny: ['f*']}}", "policy.models.deny: denies all models that it allows"),
         ("policy: {models: {deny: ['*']}}", "policy.models.deny: denies all models"),
         ("policy: {classes: {deny: [bulk, standard, realtime]}}", "policy.classes.deny: denies all classes"),
-        ("policy: {operations: {deny: [chat, embeddings, responses]}}", "policy.operations.deny: denies all operations"),
+        ("policy: {operations: {deny: [chat, embeddings, responses, rerank]}}", "policy.operations.deny: denies all operations"),
         ("policy: {topics: {allow: [acme.jobs], deny: ['acme.*']}}", "policy.topics.deny: denies all topics"),
         ("keys: {'*': {policy: {models: {deny: ['*']}}}}", "keys.*.policy.models.deny: denies all models"),
         ("policy: {default: deny, models: {allow: [fast]}, classes: {allow: [bulk]}}",

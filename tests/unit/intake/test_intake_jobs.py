@@ -312,6 +312,23 @@ def test_responses_are_jobs_that_may_stream() -> None:
     assert not job(record(url=url, body={"model": "fast", "prompt": {"id": "p"}})).stream
 
 
+def test_rankings_are_jobs() -> None:
+    body = {"model": "fast", "query": "q", "documents": ["a", {"text": "b"}], "stream": True}
+    made = job(record(url="/v1/rerank", body=body))
+    assert (made.operation, made.stream) == ("rerank", False)
+    for wrong, param in (
+        ({"query": ""}, "body.query"),
+        ({"query": None}, "body.query"),
+        ({"documents": []}, "body.documents"),
+        ({"documents": "a"}, "body.documents"),
+        ({"documents": [{"title": "a"}]}, "body.documents"),
+        ({"top_n": 0}, "body.top_n"),
+        ({"top_n": True}, "body.top_n"),
+    ):
+        verdict = rejected(record(url="/v1/rerank", body=body | wrong))
+        assert (verdict.code, verdict.param) == ("invalid_record", param)
+
+
 def test_identity_of_an_event_needs_both_parts() -> None:
     both = {"ce_id": "1", "ce_source": "/s"}
     assert job(record(headers=both)).id == id_by_event("acme", "/s", "1")

@@ -74,6 +74,18 @@ def _prices(provider: str, model: str, at: datetime) -> types.ModelPrice:
     return info.get_prices(at)
 
 
+def test_rankings_may_cost_by_the_search() -> None:
+    override = PriceOverride(input=Decimal(0), output=Decimal(0), searches=Decimal("2.0"))
+    entry = PriceBook().resolve("cohere", "r", at=AT, terms=Terms(overrides=(override,)))
+    charged = charge(entry, Usage(searches=3), started_at=AT)
+    assert charged.cost_nano == 3 * 2_000_000
+    assert [(meter.meter, meter.unit, meter.quantity) for meter in charged.meters] == [
+        ("searches", "searches", 3)
+    ]
+    most = worst_case(entry, body_bytes=10_000, max_output_tokens=0, n=1, searches=4)
+    assert 4 * 2_000_000 <= most <= 4 * 2_000_000 + len(entry.rates)
+
+
 def test_the_comparison_is_broad() -> None:
     assert len(MODELS) >= 100
     assert any("Tiered" in repr(_prices(provider, model, AT)) for provider, model in MODELS)
