@@ -15,10 +15,11 @@ from sluice_core.jobs.parked import ParkedRepository
 from sluice_core.jobs.repository import JobRepository
 from sluice_platform.db import DATABASE_ERRORS
 from sluice_schemas.classes import JobClass
-from sluice_worker.dispatch import MAX_HELD_BYTES, Dispatcher
+from sluice_worker.dispatch import Dispatcher
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
 from sluice_worker.lanes import HEAD, Cursor, Lanes
+from sluice_worker.memory import MAX_HELD_BYTES
 
 IDLE_S = 0.1
 """Pause between claims that found nothing."""

@@ -3,13 +3,14 @@
 import math
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from sluice_core.admission.expectations import BYTES_A_TOKEN, Expectations
 from sluice_core.dispatch.asks import Asks
 from sluice_core.dispatch.fairness import VirtualTimes
+from sluice_core.dispatch.lead import Lead
+from sluice_core.dispatch.lines import Lines
 from sluice_core.dispatch.policy import Shares, bulk_share, next_class
 from sluice_core.dispatch.queue import FairQueue
 from sluice_core.dispatch.window import Windows
@@ -18,31 +19,17 @@ from sluice_platform.clock import Later, Timer
 from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.flight import Flight
+from sluice_worker.memory import Memory
 
-MAX_HELD_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of waiting requests a worker keeps in memory; the rest stays parked."""
-MOST_SET_ASIDE_BYTES: Final = MAX_HELD_BYTES // 8
-"""Of a tenant's jobs of a class that wait for their users, apps, keys or runs: the rest of the memory is for others."""
-MOST_ASIDE_BYTES: Final = MAX_HELD_BYTES // 2
-"""Of all tenants' jobs of that kind, an equal part for each."""
 MOST_OUTPUT: Final = 2**31
 LEAST_ROOM: Final = 8
 """Jobs of a class that any tenant may hold here, however many tenants wait."""
 ASK_GAP_S: Final = 0.005
 """Between two questions of a lane that is refused: a fast limit lets several through by then."""
-NARROW_ASKS: Final = 80
-"""Questions a second of one caller in a lane, for scopes that only some of its jobs draw on, beside twice what begins."""
-MOST_LINES: Final = 10_000
 LOSER_S: Final = 0.01
 """A worker of several that asked in vain asks up to this later than it could, twice that after the next time, ..."""
 MOST_LATER_S: Final = 0.04
 """... up to this. So one of them asks when something is free, and not all at that moment and nobody in between."""
-MOST_LEAD_S: Final = 0.1
-LEAD_WEIGHT: Final = 0.1
-"""Of the newest answer in how long answers take."""
-FADING: Final = 1.01
-"""By how much the fastest answer of late counts as slower with each that was not faster."""
-
 Held = Callable[[Job], bool]
 """Whether an operator has stopped a job: its tenant, class, model, account or run."""
 
@@ -89,16 +76,14 @@ class Dispatcher:
             c: FairQueue(c, self.times) for c in JobClass
         }
         self._windows = Windows()
-        self._lines: dict[tuple[object, ...], float] = {}
-        self._set_aside: Counter[tuple[JobClass, str]] = Counter()
+        self._lines = Lines()
+        self._memory = Memory()
         self._asks = Asks()
         self._running = dict.fromkeys(JobClass, 0)
         self._arrivals = 0
-        self._bytes = 0
         self._bulk = 1.0
         self._filling = False
-        self._lead_s = 0.0
-        self._fastest_s = MOST_LEAD_S
+        self._lead = Lead()
         self._alarm: tuple[float, Timer] | None = None
         self.held_back = False
 
@@ -137,12 +122,12 @@ class Dispatcher:
         nothing. A tenant may have an equal share among those that wait, and never less than a few, whatever
         others hold.
         """
-        if self._bytes >= MAX_HELD_BYTES:
+        if self._memory.full:
             return 0
         capacity = max(self._slots // 2, self._slots - self.running, at_least)
         if tenant is None:
             return max(0, capacity - self._queues[job_class].ready)
-        if self._set_aside[job_class, tenant] >= self._part():
+        if not self._memory.may_come(job_class, tenant):
             return 0
         turns = self.times.tenants(job_class)
         turn = turns.get(tenant)
@@ -174,7 +159,8 @@ class Dispatcher:
         With `whole_lane` its lane is passed over until then, and what the lane holds beyond its window goes
         back to the ledger. Its slot is given back by `finished`, before or after.
         """
-        until = max(until - self._lead_s, self._clock() + ASK_GAP_S - 2 * self._lead_s)
+        lead_s = self._lead.seconds
+        until = max(until - lead_s, self._clock() + ASK_GAP_S - 2 * lead_s)
         job_class, lane = flight.job.facts.job_class, flight.job.lane
         queue = self._queues[job_class]
         stopped = self._stopped(flight)
@@ -194,27 +180,23 @@ class Dispatcher:
         if whole_lane and self._tell_blocked is not None and flight.waits_for is not None:
             self._tell_blocked(lane, flight.waits_for[0], until)
         self._enter(flight)
-        if flight.not_before and self._set_aside.total() > MOST_ASIDE_BYTES:
-            self._relieve()
+        if flight.not_before and self._memory.crowded:
+            self._relieve(self._memory.beyond(self._queues))
         if whole_lane and self._give_back is not None:
             keep = self._windows.refused(lane, self._clock())
             if queue.held(lane) > 2 * keep:  # a little more is sooner begun than given back
                 surplus = queue.surplus(lane, keep)
                 for one in surplus:
-                    self._left(one)
+                    self._memory.left(one)
                 self._return(surplus)
+        if self._memory.full:
+            self._relieve(self._memory.blocking(self._queues))
         self._set_alarm()
 
     def answered_in(self, seconds: float, waited_s: float = 0.0) -> None:
-        """A batch of begins was answered after so long, and had waited so long to be asked.
-
-        What was asked then is decided once the rows' locks are held: in the middle of the statement where nobody
-        else holds them, near its end where it queued for them. The fastest of late is one that did not queue. So
-        who waits for a moment asks that much ahead of it.
-        """
-        self._fastest_s = min(seconds, self._fastest_s * FADING + 1e-5)
-        lead = min(MOST_LEAD_S, waited_s + seconds - self._fastest_s / 2)
-        self._lead_s += LEAD_WEIGHT * (lead - self._lead_s)
+        """A batch of begins was answered after so long, and had waited so long to be asked: who waits for a moment
+        asks that much ahead of it."""
+        self._lead.answered_in(seconds, waited_s)
 
     def unblock(self, lane: int) -> None:
         """A lane need not wait any longer."""
@@ -303,7 +285,7 @@ class Dispatcher:
                 return
             flight = self._queues[job_class].pop()
             assert flight is not None
-            self._left(flight)
+            self._memory.left(flight)
             if flight.cancelled or flight.job.due_at <= self._clock():
                 self._expire(flight)
                 continue
@@ -323,14 +305,14 @@ class Dispatcher:
         """End waiting flights whose time is over, those of blocked lanes too; `now` in epoch seconds."""
         for queue in self._queues.values():
             for flight in queue.due(now):
-                self._left(flight)
+                self._memory.left(flight)
                 self._expire(flight)
 
     def take_out(self, flight: Flight) -> bool:
         """Remove one waiting flight; False if it is not waiting."""
         if not self._queues[flight.job.facts.job_class].remove(flight, flight.job.lane):
             return False
-        self._left(flight)
+        self._memory.left(flight)
         return True
 
     def stop_held(self) -> None:
@@ -347,9 +329,7 @@ class Dispatcher:
 
     def _enter(self, flight: Flight) -> None:
         facts = flight.job.facts
-        self._bytes += flight.size
-        if flight.not_before:
-            self._set_aside[facts.job_class, facts.tenant] += flight.size
+        self._memory.enter(flight)
         self._queues[facts.job_class].add(
             flight,
             lane=flight.job.lane,
@@ -360,47 +340,16 @@ class Dispatcher:
             not_before=flight.not_before,
         )
 
-    def _part(self) -> int:
-        """Bytes that a tenant may have set aside in a class: less, the more of them do."""
-        crowd = sum(1 for held in self._set_aside.values() if held)
-        return min(MOST_SET_ASIDE_BYTES, MOST_ASIDE_BYTES // (crowd + 1))
-
-    def _relieve(self) -> None:
-        """Give back what some have set aside beyond their part, the longest waiting last: others need the memory."""
-        if self._give_back is None:
-            return
-        part, back = self._part(), []
-        for (job_class, tenant), held in list(self._set_aside.items()):
-            if held <= part:
-                continue
-            aside = [f for f in self._queues[job_class] if f.not_before]
-            mine = [f for f in aside if f.job.facts.tenant == tenant]
-            for flight in sorted(mine, key=lambda f: f.not_before, reverse=True):
-                if self._set_aside[job_class, tenant] <= part:
-                    break
-                if self.take_out(flight):
-                    back.append(flight)
-        self._return(back)
-
-    def _left(self, flight: Flight) -> None:
-        """A flight waits here no more."""
-        self._bytes -= flight.size
-        if flight.not_before:
-            flight.not_before = 0.0
-            self._set_aside[flight.job.facts.job_class, flight.job.facts.tenant] -= flight.size
+    def _relieve(self, flights: Iterable[Flight]) -> None:
+        """Give back what holds memory that others need."""
+        if self._give_back is not None:
+            self._return([flight for flight in flights if self.take_out(flight)])
 
     def _in_line(self, flight: Flight, until: float) -> float:
-        """When one that a narrow scope refuses asks again: those of one caller one after another, not all at once.
-
-        Each question costs what a begun job costs; so a caller asks with a few more than its lane begins.
-        """
+        """When one that a narrow scope refuses asks again: those of one caller one after another."""
         lane, facts, now = flight.job.lane, flight.job.facts, self._clock()
         caller = (lane, facts.user_id, facts.key_id, facts.app, facts.run_id)
-        at = max(until, self._lines.get(caller, 0.0))
-        if len(self._lines) > MOST_LINES:
-            self._lines = {k: t for k, t in self._lines.items() if t > now}
-        self._lines[caller] = at + 1.0 / (NARROW_ASKS + 2 * self._windows.pace(lane, now))
-        return at
+        return self._lines.place(caller, until, now=now, pace=self._windows.pace(lane, now))
 
     def _answered(self, flight: Flight, *, begun: bool = False, until: float = 0.0) -> bool:
         """A flight that asked has its answer; once its lane has all, it goes on. Whether it may at once."""

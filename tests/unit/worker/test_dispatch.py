@@ -7,8 +7,9 @@ import pytest
 from tests.unit.worker.worker_world import flight
 
 from sluice_schemas.classes import JobClass
-from sluice_worker.dispatch import MAX_HELD_BYTES, Dispatcher
+from sluice_worker.dispatch import Dispatcher
 from sluice_worker.flight import Flight
+from sluice_worker.memory import MAX_HELD_BYTES
 
 
 @dataclass

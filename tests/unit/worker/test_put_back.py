@@ -7,16 +7,12 @@ import pytest
 from tests.unit.worker.worker_world import flight
 
 from sluice_core.admission.expectations import Expectations
+from sluice_core.dispatch.lines import NARROW_ASKS
 from sluice_core.jobs.model import Facts, Job
 from sluice_schemas.classes import JobClass
-from sluice_worker.dispatch import (
-    LEAST_ROOM,
-    MAX_HELD_BYTES,
-    MOST_SET_ASIDE_BYTES,
-    NARROW_ASKS,
-    Dispatcher,
-)
+from sluice_worker.dispatch import LEAST_ROOM, Dispatcher
 from sluice_worker.flight import Flight
+from sluice_worker.memory import MAX_HELD_BYTES, MOST_SET_ASIDE_BYTES
 
 NOW = 1_000_000.0
 
@@ -404,11 +400,11 @@ def test_where_begins_queue_for_locks_and_for_each_other_it_is_asked_that_much_a
     bench = Bench(slots=1)
     for _ in range(60):
         bench.dispatcher.answered_in(0.004)
-    quick = bench.dispatcher._lead_s
+    quick = bench.dispatcher._lead.seconds
     assert quick == pytest.approx(0.002, abs=0.0005)
     for _ in range(40):
         bench.dispatcher.answered_in(0.040, 0.010)
-    assert bench.dispatcher._lead_s == pytest.approx(0.048, abs=0.003)
+    assert bench.dispatcher._lead.seconds == pytest.approx(0.048, abs=0.003)
 
 
 def test_many_tenants_whose_users_wait_leave_memory_to_others() -> None:
@@ -422,7 +418,7 @@ def test_many_tenants_whose_users_wait_leave_memory_to_others() -> None:
             assert bench.started == [one]
             bench.refuse(one, for_s=50.0, whole_lane=False)
     dispatcher = bench.dispatcher
-    assert dispatcher._bytes <= MAX_HELD_BYTES // 2
+    assert dispatcher._memory._bytes <= MAX_HELD_BYTES // 2
     assert bench.returned
     for place in range(12):
         held = sum(
@@ -435,4 +431,25 @@ def test_many_tenants_whose_users_wait_leave_memory_to_others() -> None:
     assert dispatcher.room(JobClass.STANDARD, "other") > 0
     other = of("other", 50)
     dispatcher.add([other])
+    assert bench.started == [other]
+
+
+def test_lanes_of_large_jobs_that_wait_for_limits_leave_memory_to_others() -> None:
+    """Each lane may hold as many as a second carries; but a hundred lanes of megabytes are all of the memory."""
+    bench = Bench(slots=100)
+    for lane in range(1, 81):
+        one, next_one = (of(f"t{lane}", lane, size=1024 * 1024, due_in=n) for n in (50.0, 60.0))
+        bench.dispatcher.add([one, next_one])
+        assert bench.started == [one, next_one]
+        bench.refuse(next_one, for_s=50.0)
+        bench.refuse(one, for_s=50.0)
+    assert bench.dispatcher.room(JobClass.STANDARD, "other") > 0
+    held = [one for queue in bench.dispatcher._queues.values() for one in queue]
+    assert 16 <= len(held) <= 64
+    assert len(held) + len(bench.returned) == 160
+    # Of a lane the first in turn stay.
+    gone = {one.job.lane for one in bench.returned if one.job.due_at == NOW + 50.0}
+    assert not gone & {one.job.lane for one in held if one.job.due_at == NOW + 60.0}
+    other = of("other", 500)
+    bench.dispatcher.add([other])
     assert bench.started == [other]
