@@ -10,6 +10,7 @@ from sluice_cli.output import Column, Json, Refused, group, print_json, print_ta
 
 if TYPE_CHECKING:
     from sluice_core.config.model import Config
+    from sluice_core.config.routing import Check
     from sluice_core.routing.model import Ask, Decision, Moment
     from sluice_core.routing.plan import Plan
     from sluice_core.routing.repository import OpenRow
@@ -102,6 +103,7 @@ def _show(
 
         raise Refused(f'no target serves "{model}"{suggestion(model, config.models)}')
     decision = decide(plan, _moment(plan, rows, now), ask, now=now, draw=0.5, explained=True)
+    check, language = plan.check_of(ask), _language(config, model, ask)
     if json_output:
         print_json(
             {
@@ -111,6 +113,10 @@ def _show(
                 "why": decision.why,
                 "arm": decision.arm,
                 "until": decision.until,
+                "language": language,
+                "check": None
+                if check is None
+                else check.model_dump(mode="json", by_alias=True, exclude_none=True),
                 "targets": [
                     {"name": look.name, "kept": look.kept, "why": look.why}
                     for look in decision.looks
@@ -129,7 +135,33 @@ def _show(
         for look in decision.looks
     ]
     print_table(f"Targets of {model}, pool {pool}", columns, table)
+    if language is not None:
+        say(f"its language is {language}")
     say(_sentence(decision, now))
+    if check is not None:
+        say(f"an answer that does not pass ({_named(check)}) goes up: {_above(plan)}")
+
+
+def _language(config: "Config", model: str, ask: "Ask") -> str | None:
+    """Of a request that was given, where a condition of the model asks for it."""
+    from sluice_core.routing.language import language_of
+
+    entry = config.models.get(model)
+    asked = entry is not None and any(route.when.languages for route in entry.routes)
+    return language_of(ask.body) if asked and ask.body else None
+
+
+def _named(check: "Check") -> str:
+    judge = () if check.judge is None else (f"judge {check.judge.name}",)
+    checks = (("schema", check.json_schema), ("refusal", check.refusal))
+    return ", ".join((*(name for name, asked in checks if asked), *judge))
+
+
+def _above(plan: "Plan") -> str:
+    """The tiers above the first, each with its targets."""
+    return ", then ".join(
+        " or ".join(candidate.name for candidate in tier.candidates) for tier in plan.tiers[1:]
+    )
 
 
 def _sentence(decision: "Decision", now: float) -> str:
@@ -195,6 +227,7 @@ def _with_request(ask: "Ask", path: Path) -> "Ask":
         input_tokens=len(compact) // 4 + 1,
         most_output=(asked or 0) * choices,
         needs=ask.needs | needs_of(compact, streams=bool(body.get("stream"))),
+        body=compact,
     )
 
 

@@ -65,6 +65,7 @@ def ask_of(
     limited: bool,
     residency: Mapping[str, frozenset[str]],
     tried: Collection[str],
+    level: int = 0,
 ) -> Ask:
     """The job as its way depends on it; `limited`: a target may not be able to serve it, so its needs count."""
     facts, body = job.facts, job.body
@@ -92,4 +93,6 @@ def ask_of(
         key=affinity_of(job),
         job=str(job.id),
         tried=frozenset(tried),
+        level=level,
+        body=body,
     )

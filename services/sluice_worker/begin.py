@@ -112,7 +112,7 @@ class BeginStep:
             if key is None or not usable(key, now):
                 self._reject(flight, ErrorCode.UNAUTHORIZED, "the job's key counts no more")
                 return
-        route = self._router.choose(flight.job, now, tried=flight.tried, fell_back=flight.fell_back)
+        route = self._choose(flight, now)
         if route is None:
             message = f"no target serves {facts.model!r} now"
             self._reject(flight, ErrorCode.UNKNOWN_MODEL, message)
@@ -254,8 +254,12 @@ class BeginStep:
         why = reason(begun, scope)
         if not self._router.shut(flight.route, account=whole, until=begun.until, why=why, now=now):
             return False
-        way = self._router.choose(flight.job, now, tried=flight.tried, fell_back=flight.fell_back)
-        return isinstance(way, Route)
+        return isinstance(self._choose(flight, now), Route)
+
+    def _choose(self, flight: Flight, now: float) -> Route | NotNow | None:
+        return self._router.choose(
+            flight.job, now, tried=flight.tried, fell_back=flight.fell_back, level=flight.level
+        )
 
     def _never_went(self, flight: Flight) -> None:
         assert flight.route is not None
@@ -331,7 +335,7 @@ def _at_fault(error: Exception) -> bool:
 
 def _patient(flight: Flight, begun: Begun) -> bool:
     """Whether a job that is over a budget waits for the budget's next period, or for more money."""
-    return flight.job.facts.wait_for_budget and begun.cause < 0
+    return flight.job.facts.wait_for_budget and begun.cause < 0 and flight.kept is None
 
 
 def _as_found(flight: Flight, found: tuple[State, int] | None) -> Begun:

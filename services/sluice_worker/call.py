@@ -25,6 +25,7 @@ from sluice_providers.http import Transport
 from sluice_providers.port import Answer, Call
 from sluice_schemas.errors import ErrorCode
 from sluice_schemas.jobs import Operation
+from sluice_worker.escalate import Escalation
 from sluice_worker.flight import Flight
 from sluice_worker.load import Load
 from sluice_worker.route import Router
@@ -63,6 +64,7 @@ class CallStep:
         finished: Callable[[Flight], None],
         load: Load,
         router: Router,
+        escalation: Escalation,
         repeatable: Callable[[Flight, Report], None],
     ) -> None:
         self._transport = transport
@@ -72,6 +74,7 @@ class CallStep:
         self._finished = finished
         self._load = load
         self._router = router
+        self._escalation = escalation
         self._repeatable = repeatable
         self._retries: dict[str, RetryBudget] = {}
         self.flights: set[Flight] = set()
@@ -85,6 +88,7 @@ class CallStep:
         flight.job = flight.job.begun(attempt)
         flight.started_at = _now()
         flight.deltas = 0
+        flight.falls_short = None
         self.flights.add(flight)
         flight.task = asyncio.create_task(self._run(flight))
 
@@ -122,6 +126,8 @@ class CallStep:
             made, on_chunks = self._prepare(flight)
             sent = True  # from here on, `call` knows better and says it in its answer
             answer = await call(made, transport=self._transport, on_chunks=on_chunks)
+            if flight.route.check is not None:
+                flight.falls_short = await self._escalation.shortcoming(flight, answer)
         except NoSecretError as exc:
             answer = uncalled(exc.kind, str(exc))
         except asyncio.CancelledError:
@@ -204,15 +210,13 @@ class CallStep:
             api_key=flight.secret,
             traceparent=flight.requester.traceparent,
         )
-        return made, self._deltas.channel(flight)
+        # Nothing goes out of an answer that may not pass its check; if it does, all of it goes then.
+        return made, None if route.check is not None else self._deltas.channel(flight)
 
     def _conclude(self, flight: Flight, answer: Answer) -> None:
         now = _now()
         if answer.failure is None:
-            report = _answered(flight, answer, outcome=Outcome.SUCCEEDED, now=now)
-            self._settle.end(flight, State.SUCCEEDED, report=report, problem=None)
-            if flight.ticket is not None and flight.ticket.asks:
-                self._repeatable(flight, report)
+            self._succeeded(flight, answer, now)
             return
         what = fate(answer.failure, status=answer.status)
         if not answer.sent and what.money == "unknown":
@@ -231,11 +235,28 @@ class CallStep:
             jitter=random.random(),
             retry_unknown=flight.job.retry_unknown and not flight.deltas,
         )
-        if isinstance(step, Retry):
+        if not isinstance(step, Retry):
+            self._settle.end(flight, _STATES[step.state], report=report, problem=report.problem)
+        elif flight.kept is not None:
+            # There is an answer, if not the best: it waits for no retry.
+            self._settle.end(flight, State.FAILED, report=report, problem=report.problem)
+        else:
             run_at = self._within_budget(flight, step.run_at, now)
             self._settle.retry(flight, report, run_at=run_at)
-        else:
-            self._settle.end(flight, _STATES[step.state], report=report, problem=report.problem)
+
+    def _succeeded(self, flight: Flight, answer: Answer, now: float) -> None:
+        assert flight.route is not None
+        if flight.falls_short is not None and now < flight.job.deadline:
+            report = _answered(flight, answer, outcome=Outcome.SUCCEEDED, now=now)
+            report = self._escalation.goes_up(flight, report, flight.falls_short)
+            self._settle.again(flight, report)
+            return
+        if flight.route.check is not None:
+            self._deltas.replay(flight, answer.body or b"")
+        report = _answered(flight, answer, outcome=Outcome.SUCCEEDED, now=now)
+        self._settle.end(flight, State.SUCCEEDED, report=report, problem=None)
+        if flight.ticket is not None and flight.ticket.asks:
+            self._repeatable(flight, report)
 
     @staticmethod
     def _other_secret(flight: Flight, now: float) -> bool:
@@ -253,7 +274,7 @@ class CallStep:
             return False
         failure = failure_class(answer.failure, answer.status, retry_unknown=job.retry_unknown)
         tried = flight.tried | {route.name}
-        if failure is None or not self._router.alternative(job, failure, tried, now):
+        if failure is None or not self._router.alternative(job, failure, tried, flight.level, now):
             return False
         flight.tried, flight.fell_back = tried, failure
         return True

@@ -35,6 +35,8 @@ class Flight:
     `secret` is what it is called with; `spared` says that its failure was that of this secret alone.
     `ticket`: its place with the cache, once that has been asked. `tried` are the targets that have failed it
     here, `fell_back` how the last of them did.
+    `level`: how many tiers up it has gone, `falls_short` why its last answer did not pass the tier's check, `kept` the
+    last attempt that did not: it is the answer if no better one comes.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
     """
 
@@ -61,6 +63,9 @@ class Flight:
     ticket: "Ticket | None" = None
     tried: frozenset[str] = frozenset()
     fell_back: FailureClass | None = None
+    level: int = 0
+    falls_short: str | None = None
+    kept: Report | None = None
     deltas: int = 0
     flush: Callable[[], None] | None = None
     charged: float = 0.0

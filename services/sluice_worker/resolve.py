@@ -8,7 +8,7 @@ from typing import Final
 from sluice_core.config.model import Config, TargetRef, resolve_model
 from sluice_core.config.prices import Unpriced
 from sluice_core.config.provider import ProviderConfig
-from sluice_core.config.routing import BreakerConfig
+from sluice_core.config.routing import BreakerConfig, Check
 from sluice_core.pricing.book import PriceBook
 from sluice_core.pricing.model import PriceEntry
 from sluice_core.pricing.policy import unit_nano
@@ -24,7 +24,11 @@ from sluice_worker.keyring import Keyring
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A target with its prices, and why it was chosen. `item_tokens`: the most that a remote item of a request counts for."""
+    """A target with its prices, and why it was chosen.
+
+    `item_tokens`: the most that a remote item of a request counts for. `check`: what its answer must pass, or a
+    stronger target is asked.
+    """
 
     key: Key
     name: str
@@ -37,6 +41,7 @@ class Route:
     credentials: Credentials = field(default_factory=OneKey, repr=False)
     why: str = ""
     arm: str | None = None
+    check: Check | None = None
 
     def outdated(self, now: float) -> bool:
         """Whether its prices hold no more at `now` (epoch seconds)."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from sluice_core.admission.expectations import Expectations
 from sluice_core.config.model import ANY_MODEL, Config
-from sluice_core.config.routing import FailureClass
+from sluice_core.config.routing import Check, FailureClass
 from sluice_core.jobs.model import Job
 from sluice_core.pricing.bounds import Bound, bound
 from sluice_core.routing.health import health_of
@@ -71,10 +71,12 @@ class Router:
         *,
         tried: frozenset[str] = frozenset(),
         fell_back: FailureClass | None = None,
+        level: int = 0,
     ) -> Route | NotNow | None:
         """The target for a job; None where its model has none any more. `now` in epoch seconds.
 
-        `tried`: names of targets that have failed it, which come last; `fell_back`: how the last of them did.
+        `tried`: names of targets that have failed it, which come last; `fell_back`: how the last of them did. `level`: how
+        many tiers up it has gone.
         """
         way = self._way(job.facts.model or "", now)
         if way is None:
@@ -84,9 +86,10 @@ class Router:
             self._targets.look(way.keys, now)
         resident = job.facts.tenant in self._residency
         if way.single is not None and moment.shut_until <= now and not resident:
-            decision = Decision(chosen=way.single, why="only target")
+            decision, check = Decision(chosen=way.single, why="only target"), None
         else:
-            ask = self._ask(job, way, tried)
+            ask = self._ask(job, way, tried, level)
+            check = way.plan.check_of(ask)
             within = None if fell_back is None else way.plan.after(fell_back)
             decision = decide(way.plan, moment, ask, now=now, draw=random.random(), within=within)
         if decision.chosen is None:
@@ -98,12 +101,12 @@ class Router:
                 until, decision.why, everybody=way.plan.alike and not resident and not tried
             )
         name = job.facts.model or ""
-        route = self._route(name, way, decision, now)
+        route = self._route(name, way, decision, check, now)
         tier = asked_tier(job.body)
         return route if tier is None else self._resolver.tiered(name, route, tier, now)
 
     def alternative(
-        self, job: Job, failure: FailureClass, tried: frozenset[str], now: float
+        self, job: Job, failure: FailureClass, tried: frozenset[str], level: int, now: float
     ) -> bool:
         """Whether another target could take a job now whose call failed so, by its model's fallback."""
         way = self._way(job.facts.model or "", now)
@@ -112,7 +115,7 @@ class Router:
         within = way.plan.after(failure)
         if within is None and failure not in way.plan.falls_back:
             return False
-        ask = self._ask(job, way, tried)
+        ask = self._ask(job, way, tried, level)
         decision = decide(way.plan, way.moment, ask, now=now, draw=0.5, within=within, untried=True)
         return decision.chosen is not None
 
@@ -175,13 +178,14 @@ class Router:
             pool = self._pools[model] = self._resolver.pool_of(model)
         return pool
 
-    def _ask(self, job: Job, way: _Way, tried: frozenset[str]) -> Ask:
+    def _ask(self, job: Job, way: _Way, tried: frozenset[str], level: int) -> Ask:
         return ask_of(
             job,
             self._expectations,
             limited=way.plan.everything.limited,
             residency=self._residency,
             tried=tried,
+            level=level,
         )
 
     def _way(self, name: str, now: float) -> _Way | None:
@@ -213,7 +217,9 @@ class Router:
             single=candidates[0] if alone else None,
         )
 
-    def _route(self, name: str, way: _Way, decision: Decision, now: float) -> Route:
+    def _route(
+        self, name: str, way: _Way, decision: Decision, check: Check | None, now: float
+    ) -> Route:
         chosen = decision.chosen
         assert chosen is not None
         route = way.routes[chosen.place]
@@ -221,8 +227,8 @@ class Router:
             route = self._resolver.route(name, chosen, now)
             if not route.price.priced and route.unpriced == "warn":
                 self._tell_unpriced(name, route)
-        if route.why != decision.why or route.arm != decision.arm:
-            route = replace(route, why=decision.why, arm=decision.arm)
+        if (route.why, route.arm, route.check) != (decision.why, decision.arm, check):
+            route = replace(route, why=decision.why, arm=decision.arm, check=check)
         way.routes[chosen.place] = route
         return route
 

@@ -30,6 +30,7 @@ from sluice_worker.flight import Flight
 CAP = 100
 LINGER_S = 0.004
 RETRY_S = 0.2
+_FINAL = frozenset({State.SUCCEEDED, State.CANCELLED})
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -55,6 +56,7 @@ class SettleStep:
         *,
         released: Callable[[Flight], None],
         goes_on: Callable[[Flight], None],
+        replay: Callable[[Flight, bytes], None],
     ) -> None:
         self._jobs = jobs
         self._outbox = outbox
@@ -62,6 +64,7 @@ class SettleStep:
         self._origin = origin
         self._released = released
         self._goes_on = goes_on
+        self._replay = replay
         self._prompt: Batcher[_Item] = Batcher(self._write, cap=CAP)
         self._patient: Batcher[_Item] = Batcher(self._write, cap=CAP, linger_s=LINGER_S)
 
@@ -86,7 +89,11 @@ class SettleStep:
         problem: Problem | None,
         read_on: bool = False,
     ) -> None:
-        """End a job in a terminal state."""
+        """End a job in a terminal state; one that was answered before, if not well enough, succeeds with that answer."""
+        instead = None
+        if flight.kept is not None and not flight.deltas and state not in _FINAL:
+            self._replay(flight, flight.kept.body or b"")
+            instead, state = replace(flight.kept, deltas=flight.deltas), State.SUCCEEDED
         settlement = ending(
             flight.job,
             state=state,
@@ -96,6 +103,7 @@ class SettleStep:
             usage_id=uuid7(),
             report=report,
             problem=problem,
+            instead=instead,
             read_on=read_on,
         )
         self._add(flight, settlement)

@@ -33,6 +33,7 @@ from sluice_core.publishing.model import Origin
 from sluice_core.publishing.repository import OutboxRepository
 from sluice_core.publishing.service import Publisher
 from sluice_core.rollout.repository import RolloutRepository
+from sluice_core.routing import language
 from sluice_core.routing.repository import BreakerRepository
 from sluice_core.settlement.model import Report
 from sluice_core.settlement.policy import answer_of
@@ -55,6 +56,7 @@ from sluice_worker.crowds import Crowds
 from sluice_worker.denials import DenialLog
 from sluice_worker.dispatch import Dispatcher
 from sluice_worker.drain import drain
+from sluice_worker.escalate import Escalation
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
 from sluice_worker.keyring import Keyring
@@ -119,11 +121,21 @@ class Worker:
         router = Router(resolver, self._breakers.targets, expectations)
         self._permits = Permits(intake.permissions, remembered.pseudonym)
         self._tenants = tuple(config.tenants)
-        self._directory = Directory(AdmissionRepository(database), config, remembered.pseudonym)
-        self.settle = SettleStep(
-            self.jobs, outbox, publisher, origin, released=self._released, goes_on=self._goes_on
+        self._tells_languages = any(
+            route.when.languages for model in config.models.values() for route in model.routes
         )
+        self._directory = Directory(AdmissionRepository(database), config, remembered.pseudonym)
         self._deltas = Deltas(publisher, origin)
+        self._escalation = Escalation()
+        self.settle = SettleStep(
+            self.jobs,
+            outbox,
+            publisher,
+            origin,
+            released=self._released,
+            goes_on=self._goes_on,
+            replay=self._replay,
+        )
         self.calls = CallStep(
             transport,
             self.settle,
@@ -132,6 +144,7 @@ class Worker:
             finished=self._call_ended,
             load=Load(expectations, router),
             router=router,
+            escalation=self._escalation,
             repeatable=self._repeatable,
         )
         self.cache = CacheStep(
@@ -222,6 +235,8 @@ class Worker:
 
     async def prepare(self) -> None:
         """Make the ledger say what the configuration says of limits and budgets; before anything starts."""
+        if self._tells_languages:
+            await asyncio.to_thread(language.load)
         await self._directory.start()
         await self._permits.prepare(self._tenants)
         await self._rollout.start()
@@ -329,6 +344,10 @@ class Worker:
         self.calls.start(flight, begun.attempt)
 
     def _waits(self, flight: Flight, until: float, whole_lane: bool) -> None:
+        if flight.kept is not None:
+            self.dispatcher.finished(flight)
+            self._settle_for_less(flight)
+            return
         same = self.cache.waits(flight)
         # Its lane is blocked before its slot is free: else the next of the lane would take it.
         self.dispatcher.put_back(flight, until=until, whole_lane=whole_lane)
@@ -355,17 +374,21 @@ class Worker:
 
     def _repeated(self, flight: Flight, answer: Answer) -> None:
         """A stored answer is a job's: its stream, if it has one, then its result; no call, no attempt."""
-        try:
-            self._deltas.replay(flight, answer.body)
-        except Exception:  # noqa: BLE001 - one stored answer that is no stream keeps nobody from its result
-            _log.exception("cache.not_replayed", job_id=str(flight.id))
+        self._replay(flight, answer.body)
         self.dispatcher.finished(flight)
         self.settle.repeat(flight, answer)
+
+    def _replay(self, flight: Flight, body: bytes) -> None:
+        try:
+            self._deltas.replay(flight, body)
+        except Exception:  # noqa: BLE001 - one answer that is no stream keeps nobody from its result
+            _log.exception("stream.not_replayed", job_id=str(flight.id))
 
     def _asks(self, flight: Flight) -> None:
         self.begin.add(flight)
 
     def _gone(self, flight: Flight) -> None:
+        self._escalation.let_go(flight)
         self.cache.gave_up(flight)
         self.dispatcher.finished(flight)
         self.holdings.remove(flight)
@@ -397,10 +420,18 @@ class Worker:
         """A call failed whose job another target may take: at once, unless this worker starts nothing now."""
         flight.task = None  # it is over: a cancel finds the job among those that wait
         if self._readiness.stopping or not self._readiness.trusted():
-            self.dispatcher.add([flight])
+            if flight.kept is not None:
+                self._settle_for_less(flight)
+            else:
+                self.dispatcher.add([flight])
             return
         self.dispatcher.resume(flight)
         self.begin.add(flight)
+
+    def _settle_for_less(self, flight: Flight) -> None:
+        """No better target can be asked now: the answer that there is goes out."""
+        message = "no better target could be asked"
+        self.settle.refuse(flight, State.REJECTED, ErrorCode.PROVIDER_UNAVAILABLE, message)
 
     def _call_ended(self, flight: Flight) -> None:
         self.dispatcher.finished(flight)
@@ -408,6 +439,7 @@ class Worker:
     def _released(self, flight: Flight) -> None:
         """What a flight had drawn is free again: of the lanes that wait for such, one asks at once."""
         self.dispatcher.booked(flight)
+        self._escalation.let_go(flight)
         self.cache.gave_up(flight)
         self.holdings.remove(flight)
         if self._crowded:

@@ -11,6 +11,7 @@ from sluice_core.config.scopes import LARGEST, ClassName, Pattern, Zone
 from sluice_schemas.jobs import Operation
 
 Label = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20/]+$", max_length=64)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 Strategy = Literal["priority", "weighted", "cheapest", "fastest", "least_busy", "quality"]
 FailureClass = Literal[
     "unavailable",
@@ -59,7 +60,7 @@ class Condition(Section):
     """What a job must be for a route to be its own; all that is said must hold, one of each list.
 
     `tags` are the job's own, name by name. `min_tokens` and `max_tokens` bound its size in input tokens, as bytes
-    tell. `*` at the end of a name stands for anything.
+    tell. `languages` are ISO 639-1 codes, of what is asked last. `*` at the end of a name stands for anything.
     """
 
     tenants: tuple[Pattern, ...] = ()
@@ -68,6 +69,7 @@ class Condition(Section):
     tags: dict[str, Pattern] = {}
     classes: tuple[ClassName, ...] = ()
     operations: tuple[Operation, ...] = ()
+    languages: tuple[Language, ...] = ()
     min_tokens: int | None = Field(default=None, ge=0, le=LARGEST)
     max_tokens: int | None = Field(default=None, ge=0, le=LARGEST)
 
@@ -110,6 +112,35 @@ class Fallback(Section):
     content_filter: tuple[str, ...] = ()
 
 
+class Judge(Section):
+    """Whoever says how good an answer is: the entry point `name` of the group `sluicegate.judges`, in `timeout`.
+
+    An answer with a confidence (0 to 1) below `below` does not pass. A judge that fails or is late lets it pass.
+    """
+
+    name: Label
+    below: float = Field(gt=0, le=1)
+    timeout: Duration = Field(default=5.0, gt=0, le=600)
+
+
+class Check(Section):
+    """What an answer must pass, or a stronger target is asked.
+
+    `schema`: it is JSON as the request wants it, tools' arguments too. `refusal`: it says something, and is no refusal.
+    """
+
+    json_schema: bool = Field(default=True, alias="schema")
+    refusal: bool = True
+    judge: Judge | None = None
+
+
+class Escalation(Section):
+    """Tiers of targets, the cheapest first: where an answer of one does not pass the check, the next is asked."""
+
+    tiers: tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...] = Field(min_length=2)
+    check: Check = Check()
+
+
 class Hours(Section):
     """Hours of the day in a zone, from `start` to before `end`, over midnight where `end` comes first."""
 
@@ -133,6 +164,7 @@ class Routing(Section):
     routes: tuple[ConditionalRoute, ...] = ()
     split: Split | None = None
     fallback: Fallback = Fallback()
+    escalation: Escalation | None = None
     off_peak: OffPeak | None = None
 
 

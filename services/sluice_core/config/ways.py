@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from sluice_core.config.document import Path, Problem
+from sluice_core.config.languages import language_problem
 from sluice_core.config.model import Config, ModelConfig
 from sluice_core.config.patterns import ANYTHING
 from sluice_core.config.routing import Condition, TargetConfig
@@ -48,11 +49,26 @@ def _model(path: Path, model: ModelConfig, config: Config) -> Iterator[Problem]:
             yield Problem(path=here, message=message)
     for name in ("context_length", "content_filter"):
         yield from _use((*path, "fallback", name), getattr(model.fallback, name), known)
+    if model.escalation is not None:
+        yield from _escalation((*path, "escalation"), model, known)
     if model.off_peak is not None:
         hours, here = model.off_peak.hours, (*path, "off_peak", "hours")
         yield from zone_problem((*here, "zone"), hours.zone)
         if hours.start == hours.end:
             yield Problem(path=(*here, "end"), message="is the start: no hour lies between them")
+
+
+def _escalation(path: Path, model: ModelConfig, known: dict[str, None]) -> Iterator[Problem]:
+    assert model.escalation is not None
+    tiers, check = model.escalation.tiers, model.escalation.check
+    for index, use in enumerate(tiers):
+        yield from _use((*path, "tiers", index), use, known)
+    if not (check.json_schema or check.refusal or check.judge):
+        message = "checks nothing, so that no job goes up: name schema, refusal or a judge"
+        yield Problem(path=(*path, "check"), message=message)
+    if model.split is not None:
+        message = "stands beside split: the arms would decide, and never the tiers; leave one out"
+        yield Problem(path=path, message=message)
 
 
 def _twice(path: Path, targets: Sequence[TargetConfig]) -> Iterator[Problem]:
@@ -74,6 +90,7 @@ def _condition(path: Path, when: Condition, config: Config) -> Iterator[Problem]
     if not when.model_dump(exclude_defaults=True):
         message = "says nothing, so that every job meets it: name tenants, classes, tags or a size"
         yield Problem(path=path, message=message)
+    yield from language_problem((*path, "languages"), when.languages)
     for section in ("tenants", "projects", "apps"):
         for index, text in enumerate(getattr(when, section)):
             if ANYTHING in text[:-1]:

@@ -93,7 +93,8 @@ class Ask:
     """What a job is, as far as its way depends on it. `key` keeps jobs together, None: each for itself.
 
     `input_tokens` is its size; `output_tokens` what its answer will likely have, `most_output` at most. `regions`:
-    one of them must be the target's. `tried`: names of targets that have failed it.
+    one of them must be the target's. `tried`: names of targets that have failed it. `level`: how many tiers up it has gone.
+    `body` is the request as JSON, for conditions on what it says.
     """
 
     tenant: str = ""
@@ -111,6 +112,8 @@ class Ask:
     key: str | None = None
     job: str = ""
     tried: frozenset[str] = frozenset()
+    level: int = 0
+    body: bytes = b""
 
 
 @frozen_value

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 
 from sluice_core.config.model import ModelConfig, TargetRef
 from sluice_core.config.patterns import ANYTHING, matches
-from sluice_core.config.routing import Condition, OffPeak, Split, TargetConfig
+from sluice_core.config.routing import Check, Condition, OffPeak, Split, TargetConfig
+from sluice_core.routing.language import language_of
 from sluice_core.routing.model import ENDLESS, Ask, Candidate, Need, Strategy
 from sluice_core.routing.spread import Group, fraction, seed_of
 
@@ -36,6 +37,8 @@ class Plan:
     routes: tuple[tuple[tuple[Test, ...], Group], ...] = ()
     split_by: str | None = None
     arms: tuple[_Arm, ...] = ()
+    tiers: tuple[Group, ...] = ()
+    check: Check | None = None
     off_peak: OffPeak | None = None
     after_context: Group | None = None
     after_filter: Group | None = None
@@ -55,12 +58,20 @@ class Plan:
             for arm in self.arms:
                 if place < arm.upto:
                     return arm.group, arm.name
+        if self.tiers:
+            return self.tiers[min(ask.level, len(self.tiers) - 1)], None
         return self.everything, None
+
+    def check_of(self, ask: Ask) -> Check | None:
+        """What an answer to a job must pass; None where whatever comes is its answer: there is no next tier."""
+        if self.check is None or ask.level >= len(self.tiers) - 1:
+            return None
+        return self.check if self.group(ask)[0] in self.tiers else None
 
     @property
     def alike(self) -> bool:
         """Whether all jobs have the same candidates, so that where one waits all do."""
-        return not (self.routes or self.arms or self.everything.limited)
+        return not (self.routes or self.arms or self.tiers or self.everything.limited)
 
     def after(self, failure: str) -> Group | None:
         """The targets that jobs go to after a failure that has its own; None: it has none."""
@@ -136,6 +147,13 @@ def plan_of(targets: Sequence[TargetRef], model: ModelConfig | None, costs: Cost
         routes=routes,
         split_by=None if model.split is None else model.split.by,
         arms=() if model.split is None else _arms(model.split, group),
+        tiers=()
+        if model.escalation is None
+        else tuple(
+            group(use, None, f"tier {number}")
+            for number, use in enumerate(model.escalation.tiers, start=1)
+        ),
+        check=None if model.escalation is None else model.escalation.check,
         off_peak=model.off_peak,
         after_context=group(fallback.context_length, "priority", "fallback.context_length")
         if fallback.context_length
@@ -234,6 +252,9 @@ def _tests(when: Condition) -> tuple[Test, ...]:
     if when.max_tokens is not None:
         most = when.max_tokens
         tests.append(lambda ask: ask.input_tokens <= most)
+    if when.languages:
+        languages = frozenset(when.languages)
+        tests.append(lambda ask: bool(ask.body) and language_of(ask.body) in languages)
     tests += (_tagged(name, pattern) for name, pattern in when.tags.items())
     return tuple(tests)
 

@@ -28,16 +28,23 @@ def ending(
     usage_id: UUID | None = None,
     report: Report | None = None,
     problem: Problem | None = None,
+    instead: Report | None = None,
     read_on: bool = False,
     death: bool = False,
 ) -> Settlement:
     """The job's end in `state`.
 
     `report`: of the attempt that ends with it (None: it ends without a call). `problem`: None for a success.
+    `instead`: of an earlier attempt whose answer is the job's, whatever became of the last one.
     `read_on`: the requester is answered now, the attempt and its money end later (`reading_ended`).
     """
     result = result_value(
-        job, state=state, custom_id=custom_id, now=now, report=report, problem=problem
+        job,
+        state=state,
+        custom_id=custom_id,
+        now=now,
+        report=instead or report,
+        problem=None if instead is not None else problem,
     )
     if report is None:
         return Settlement(

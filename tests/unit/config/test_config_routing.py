@@ -70,6 +70,28 @@ split: {{arms: [{{name: x, share: 0.5, use: [a]}}, {{name: {name}, share: 0.4, u
             "targets[1]: stands here already (targets[0]): give one of them a name",
         ),
         (
+            "targets: [{account: a}]\nescalation: {tiers: [[a], [z]]}",
+            'escalation.tiers[1][0]: no target "z" in this model; there are: a',
+        ),
+        (
+            "targets: [{account: a}]\nescalation: {tiers: [[a]]}",
+            "escalation.tiers: tuple should have at least 2 items after validation, not 1",
+        ),
+        (
+            "targets: [{account: a}, {account: b}]\n"
+            "escalation: {tiers: [[a], [b]], check: {schema: false, refusal: false}}",
+            "escalation.check: checks nothing, so that no job goes up: name schema, refusal or a judge",
+        ),
+        (
+            "targets: [{account: a}, {account: b}]\nescalation: {tiers: [[a], [b]]}\n"
+            "split: {arms: [{name: x, share: 0.5, use: [a]}, {name: y, share: 0.5, use: [b]}]}",
+            "escalation: stands beside split: the arms would decide, and never the tiers; leave one out",
+        ),
+        (
+            "targets: [{account: a}]\nroutes: [{when: {languages: [dd]}, use: [a]}]",
+            'routes[0].when.languages[0]: no language "dd" is told apart; write an ISO 639-1 code, such as de',
+        ),
+        (
             "targets: [{account: a}]\noff_peak: {hours: {start: '06:00', end: '06:00'}}",
             "off_peak.hours.end: is the start: no hour lies between them",
         ),
