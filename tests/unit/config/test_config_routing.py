@@ -78,13 +78,17 @@ split: {{arms: [{{name: x, share: 0.5, use: [a]}}, {{name: {name}, share: 0.4, u
             "escalation.tiers: tuple should have at least 2 items after validation, not 1",
         ),
         (
-            "targets: [{account: a}, {account: b}]\n"
-            "escalation: {tiers: [[a], [b]], check: {schema: false, refusal: false}}",
+            (
+                "targets: [{account: a}, {account: b}]\n"
+                "escalation: {tiers: [[a], [b]], check: {schema: false, refusal: false}}"
+            ),
             "escalation.check: checks nothing, so that no job goes up: name schema, refusal or a judge",
         ),
         (
-            "targets: [{account: a}, {account: b}]\nescalation: {tiers: [[a], [b]]}\n"
-            "split: {arms: [{name: x, share: 0.5, use: [a]}, {name: y, share: 0.5, use: [b]}]}",
+            (
+                "targets: [{account: a}, {account: b}]\nescalation: {tiers: [[a], [b]]}\n"
+                "split: {arms: [{name: x, share: 0.5, use: [a]}, {name: y, share: 0.5, use: [b]}]}"
+            ),
             "escalation: stands beside split: the arms would decide, and never the tiers; leave one out",
         ),
         (

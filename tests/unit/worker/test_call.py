@@ -12,6 +12,7 @@ from sluice_providers.credentials import OneKey
 from sluice_providers.port import Target
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.call import CallStep
+from sluice_worker.escalate import Escalation
 
 
 class Paper:
@@ -47,6 +48,7 @@ async def test_a_call_that_is_over_is_not_settled_a_second_time() -> None:
         finished=print,
         load=cast("Any", Mute()),
         router=cast("Any", None),
+        escalation=Escalation(),
         repeatable=lambda *_: None,
     )
     over = flight()
@@ -74,6 +76,7 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
         finished=lambda _flight: None,
         load=cast("Any", Mute()),
         router=cast("Any", None),
+        escalation=Escalation(),
         repeatable=lambda *_: None,
     )
     target = Target(
@@ -122,6 +125,7 @@ async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
         finished=lambda _flight: None,
         load=cast("Any", Forgetful()),
         router=cast("Any", None),
+        escalation=Escalation(),
         repeatable=lambda *_: None,
     )
     target = Target(

@@ -19,6 +19,7 @@ from sluice_core.settlement.model import Report
 from sluice_providers.http import Transport
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.call import CallStep
+from sluice_worker.escalate import Escalation
 from sluice_worker.flight import Flight
 from sluice_worker.keyring import Keyring
 from sluice_worker.load import Load
@@ -114,6 +115,7 @@ def step_of(router: Any, paper: Paper, transport: Transport) -> CallStep:
         finished=lambda _flight: None,
         load=Load(Expectations(), router),
         router=router,
+        escalation=Escalation(),
         repeatable=lambda *_: None,
     )
 

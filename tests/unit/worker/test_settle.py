@@ -63,6 +63,7 @@ class Desk:
     paper: Paper = field(default_factory=Paper)
     released: list[Flight] = field(default_factory=list)
     gone_on: list[Flight] = field(default_factory=list)
+    replayed: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.step = SettleStep(
@@ -72,6 +73,7 @@ class Desk:
             ORIGIN,
             released=self.released.append,
             goes_on=self.gone_on.append,
+            replay=lambda flight, body: self.replayed.append(body),
         )
 
     def calling(self, count: int = 1, **given: Any) -> list[Flight]:
@@ -393,3 +395,32 @@ async def test_realtime_is_not_settled_behind_a_patient_batch() -> None:
         await eventually(lambda: len(desk.released) == 2)
     assert desk.released == [urgent, bulk]
     assert desk.paper.due[0].id == RESULT_ID + urgent.job.row
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.REJECTED, State.EXPIRED, State.UNKNOWN])
+async def test_who_has_an_answer_that_did_not_pass_succeeds_with_it(state: State) -> None:
+    desk = Desk()
+    (called,) = desk.calling()
+    called.kept = report(body=b'{"choices":[1]}')
+    problem = Problem(code=ErrorCode.PROVIDER_ERROR, message="no")
+    async with running(desk.step.run_patient()):
+        desk.step.end(called, state, report=report(outcome=Outcome.FAILED), problem=problem)
+        await eventually(lambda: desk.released)
+    (settlement,) = desk.ledger.settled[0]
+    assert (settlement.state, settlement.outcome) == (State.SUCCEEDED, Outcome.FAILED)
+    assert settlement.code == "provider_error"
+    result = orjson.loads(settlement.result or b"")
+    assert (result["response"]["body"], result["error"]) == ({"choices": [1]}, None)
+    assert desk.replayed == [b'{"choices":[1]}']
+
+
+async def test_a_cancelled_job_is_cancelled_whatever_there_is() -> None:
+    desk = Desk()
+    (called,) = desk.calling()
+    called.kept = report(body=b"{}")
+    problem = Problem(code=ErrorCode.CANCELLED, message="no")
+    async with running(desk.step.run_patient()):
+        desk.step.end(called, State.CANCELLED, report=report(), problem=problem)
+        await eventually(lambda: desk.released)
+    assert desk.ledger.settled[0][0].state is State.CANCELLED
+    assert desk.replayed == []
