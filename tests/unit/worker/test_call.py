@@ -91,7 +91,13 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
     made.route = cast(
         "Any",
         SimpleNamespace(
-            target=target, name="smart", arm=None, region=None, tier=None, credentials=OneKey()
+            target=target,
+            name="smart",
+            arm=None,
+            region=None,
+            tier=None,
+            credentials=OneKey(),
+            check=None,
         ),
     )
     step.start(made, 1)
@@ -140,7 +146,13 @@ async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
     made.route = cast(
         "Any",
         SimpleNamespace(
-            target=target, name="smart", arm=None, region=None, tier=None, credentials=OneKey()
+            target=target,
+            name="smart",
+            arm=None,
+            region=None,
+            tier=None,
+            credentials=OneKey(),
+            check=None,
         ),
     )
     step.start(made, 1)
