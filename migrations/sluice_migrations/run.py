@@ -12,6 +12,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from sluice_migrations.optional import bring_meanings, log_cache
+
 LOCK = 7_305_809_731  # one migrator at a time
 LOCK_TIMEOUT = "10s"  # a busy table makes the migration fail, never the service wait
 
@@ -26,9 +28,23 @@ def downgrade(dsn: str, revision: str) -> None:
     asyncio.run(_connected(dsn, lambda connection: _move(connection, command.downgrade, revision)))
 
 
-async def upgrade_async(dsn: str, revision: str = "head") -> None:
-    """As `upgrade`, inside a running loop."""
-    await _connected(dsn, lambda connection: _move(connection, command.upgrade, revision))
+async def upgrade_async(
+    dsn: str, revision: str = "head", *, unlogged_cache: bool | None = None
+) -> None:
+    """As `upgrade`, inside a running loop.
+
+    At the newest revision it also brings what depends on the database rather than on the revision: meanings, where it has
+    pgvector. `unlogged_cache`: whether the cache is written ahead (None: as it is).
+    """
+
+    def work(connection: Connection) -> None:
+        _move(connection, command.upgrade, revision)
+        if revision == "head":
+            bring_meanings(connection)
+            if unlogged_cache is not None:
+                log_cache(connection, logged=not unlogged_cache)
+
+    await _connected(dsn, work)
 
 
 async def revisions(dsn: str) -> tuple[str | None, str | None]:

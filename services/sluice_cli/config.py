@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice_cli.output import Json, Refused, cell, group, print_json, say
+from sluice_cli.output import Json, Refused, cell, group, print_json, say, warn
 
 if TYPE_CHECKING:
     from sluice_core.admission.changes import Change
@@ -71,6 +71,8 @@ def check(
             print_json({"valid": False, "problems": exc.problems})
             raise typer.Exit(1) from exc
         raise
+    if config.cache.semantic is not None:
+        _look_for_vectors(path)
     unset = [name for name in withheld.asked if not os.environ.get(name)]
     if json_output:
         print_json(
@@ -85,6 +87,29 @@ def check(
         say(f"not looked at without --secrets: {', '.join(withheld.asked)}")
     if unset:
         say(f"not set here, and needed by the workers of their pool: {', '.join(unset)}")
+
+
+def _look_for_vectors(path: Path) -> None:
+    """Refuse what compares meanings where the database cannot; one that is not named here is not looked at."""
+    from sluice_cli.session import ledger, run, settings
+    from sluice_core.ledger import check_meanings
+    from sluice_platform.errors import StartupError
+
+    given = settings()
+    if given.database is None:
+        warn(
+            "cache.semantic needs a database with pgvector: set SLUICE_DATABASE to have it looked at"
+        )
+        return
+
+    async def look() -> None:
+        async with ledger(given) as pool:
+            await check_meanings(pool)
+
+    try:
+        run(look())
+    except StartupError as exc:
+        raise Refused(f"{path}: {exc}") from exc
 
 
 @app.command()
@@ -148,7 +173,7 @@ async def apply_config(given: "Settings", path: Path) -> Applied:
     from sluice_core.admission.repository import AdmissionRepository
     from sluice_core.admission.service import align, changes
     from sluice_core.config.load import spelled_out
-    from sluice_core.ledger import check_migrations
+    from sluice_core.ledger import check_meanings, check_migrations
     from sluice_core.rollout.repository import RolloutRepository
 
     text, config = _read(path)
@@ -164,6 +189,8 @@ async def apply_config(given: "Settings", path: Path) -> Applied:
         )
     async with ledger(given) as pool:
         await check_migrations(pool)
+        if config.cache.semantic is not None:
+            await check_meanings(pool)
         # Topics first: a process that reads the new version must find them.
         made = await create_topics(given, config)
         rollout, admission = RolloutRepository(pool), AdmissionRepository(pool)

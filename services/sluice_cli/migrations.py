@@ -3,9 +3,9 @@
 from sluice_migrations import run as _moves  # type: ignore[import-untyped]
 
 
-async def upgrade(dsn: str) -> None:
-    """Bring the database at `dsn` to the newest revision that this build knows."""
-    await _moves.upgrade_async(dsn)
+async def upgrade(dsn: str, *, unlogged_cache: bool | None = None) -> None:
+    """Bring the database at `dsn` to the newest revision that this build knows; `unlogged_cache` None: as it is."""
+    await _moves.upgrade_async(dsn, unlogged_cache=unlogged_cache)
 
 
 async def revisions(dsn: str) -> tuple[str | None, str | None]:

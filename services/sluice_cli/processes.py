@@ -83,14 +83,26 @@ def keeper() -> None:
     raise typer.Exit(_live(lambda stop: serve(given, stop)))
 
 
-def migrate(json_output: Json = False) -> None:
+def migrate(
+    unlogged_cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--unlogged-cache/--logged-cache",
+            help="Keep the cache out of the write-ahead log: cheaper, and empty after a crash of the database.",
+            show_default="as it is",
+        ),
+    ] = None,
+    json_output: Json = False,
+) -> None:
     """Bring the ledger's schema up to date; safe to run at any time, by many at once.
+
+    Where the server has the extension vector (pgvector), the ledger can then compare meanings; run it again once it has.
 
     Example: `SLUICE_DATABASE=postgresql://… sluice migrate`
     """
     from sluice_cli.session import run, settings
 
-    before, after = run(_migrate(settings().need_direct_database()))
+    before, after = run(_migrate(settings().need_direct_database(), unlogged_cache))
     if json_output:
         print_json({"before": before, "after": after, "changed": before != after})
     elif before == after:
@@ -99,7 +111,7 @@ def migrate(json_output: Json = False) -> None:
         say(f"the ledger went from {before or 'nothing'} to revision {after}")
 
 
-async def _migrate(dsn: str) -> tuple[str | None, str | None]:
+async def _migrate(dsn: str, unlogged_cache: bool | None) -> tuple[str | None, str | None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     from sluice_cli.migrations import revisions, upgrade
@@ -108,7 +120,7 @@ async def _migrate(dsn: str) -> tuple[str | None, str | None]:
     await wait_for_database(dsn, 30.0)
     try:
         before, _ = await revisions(dsn)
-        await upgrade(dsn)
+        await upgrade(dsn, unlogged_cache=unlogged_cache)
         after, _ = await revisions(dsn)
     except SQLAlchemyError as exc:
         raise Refused(f"the migration failed and changed nothing: {exc.__cause__ or exc}") from exc

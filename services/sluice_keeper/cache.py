@@ -16,4 +16,7 @@ class Cache:
 
     async def once(self) -> bool:
         """One pass; True where there may be more."""
-        return await self._cache.purge(self._most_bytes, BATCH) >= BATCH
+        gone = await self._cache.purge(self._most_bytes, BATCH)
+        if await self._cache.has_meanings():
+            gone = max(gone, await self._cache.purge_meanings(BATCH))
+        return gone >= BATCH

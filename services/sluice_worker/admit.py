@@ -169,7 +169,7 @@ class AdmitStep:
                     facts = row.entry.facts
                     self._parked(row.entry.lane, facts.job_class, facts.tenant)
                     continue
-                flight = flight_of(row, admitted, place, now)
+                flight = flight_of(row.entry, row.verdict.requester, admitted, place, now)
                 flight.cancelled = verdict is Admission.CANCELLED
                 flights.append(flight)
         self._hold(flights)

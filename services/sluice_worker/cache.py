@@ -9,13 +9,16 @@ from typing import Final
 
 import structlog
 
-from sluice_core.caching.model import Answer, Keep
+from sluice_core.caching.model import Answer, Keep, Meaning
 from sluice_core.caching.policy import CacheRules, cache_key
 from sluice_core.caching.repository import CacheRepository
+from sluice_core.config.caching import Semantic
 from sluice_core.config.model import Config
+from sluice_core.settlement.model import CacheMark
 from sluice_platform.batching import Batcher
 from sluice_platform.db import DATABASE_ERRORS
 from sluice_worker.flight import Flight
+from sluice_worker.meanings import Meanings
 
 CAP: Final = 100
 LEASE_S: Final = 30.0
@@ -28,12 +31,18 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True)
 class Ticket:
-    """A flight's place with the cache: its request's key and how long its answer is kept. `asks`: it goes on to a provider,
-    and others may wait for it."""
+    """A flight's place with the cache: its request's key and how long its answer is kept.
+
+    `asks`: it goes on to a provider, and others may wait for it; `failed`: the provider has none for it. `meaning`: what its
+    answer is found by besides; `mark`: how it was answered itself, if it was.
+    """
 
     key: bytes
     ttl_s: float
     asks: bool = False
+    failed: bool = False
+    meaning: Meaning | None = None
+    mark: CacheMark = "exact"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +63,12 @@ class _Asking:
 class CacheStep:
     """Looks jobs up, in memory, then in the ledger, a batch in one statement; nothing of it concerns jobs that do not use it."""
 
-    def __init__(self, repository: CacheRepository, config: Config, ways: Ways) -> None:
+    def __init__(
+        self, repository: CacheRepository, config: Config, ways: Ways, meanings: Meanings
+    ) -> None:
         self._repository = repository
+        self._meanings = meanings
+        self._comparing: set[asyncio.Task[None]] = set()
         self._rules = CacheRules(config)
         self._ways = ways
         self._front = _Front(config.cache.memory)
@@ -107,7 +120,11 @@ class CacheStep:
         ticket.asks = False
         if len(answer.body) <= self._rules.entry_bytes:
             keep = Keep(
-                key=ticket.key, tenant=flight.job.facts.tenant, ttl_s=ticket.ttl_s, answer=answer
+                key=ticket.key,
+                tenant=flight.job.facts.tenant,
+                ttl_s=ticket.ttl_s,
+                answer=answer,
+                meaning=ticket.meaning,
             )
             self._front.put(ticket.key, answer, time.monotonic() + ticket.ttl_s)
             self._keeps.add(keep)
@@ -117,7 +134,7 @@ class CacheStep:
             self._ways.hit(waiting, answer)
 
     def gave_up(self, flight: Flight) -> None:
-        """The flight that asks for others ended without an answer: the next of them asks."""
+        """The flight that asks for others ended without an answer: the next of them asks; all, where the provider has none."""
         ticket = flight.ticket
         if ticket is None or not ticket.asks:
             return
@@ -125,6 +142,12 @@ class CacheStep:
         waiting = self._done(ticket.key)
         if not waiting:
             self._keeps.add(ticket.key)
+            return
+        if ticket.failed:
+            # One after another they would wait for every failure before their own.
+            self._keeps.add(ticket.key)
+            for other in waiting:
+                self._ways.miss(other)
             return
         first, *others = waiting
         self._asking[ticket.key] = _Asking(others)
@@ -193,7 +216,35 @@ class CacheStep:
                     self._asking.pop(key, None)
                     self._keeps.add(key)
                 else:
-                    self._asks(asking.waiting.pop(0))
+                    self._compares(asking.waiting.pop(0))
+
+    def _compares(self, flight: Flight) -> None:
+        """Nobody has an answer to the same words: perhaps to words that mean the same; else the flight asks."""
+        by = self._rules.semantic
+        if by is None or not self._rules.by_meaning(flight.job.facts):
+            self._asks(flight)
+            return
+        _stop_timer(flight)
+        task = asyncio.create_task(self._compare(flight, by))
+        self._comparing.add(task)
+        task.add_done_callback(self._comparing.discard)
+
+    async def _compare(self, flight: Flight, by: Semantic) -> None:
+        ticket = flight.ticket
+        assert ticket is not None
+        near = None
+        try:
+            ticket.meaning, near = await self._meanings.look(flight, by)
+        except Exception:  # noqa: BLE001 - whatever it is, the job goes on
+            _log.exception("cache.not_compared", job_id=str(flight.id))
+        if near is None:
+            self._asks(flight)
+            return
+        self._keeps.add(ticket.key)
+        for one in (flight, *self._done(ticket.key)):
+            if one.ticket is not None:
+                one.ticket.mark = "semantic"
+            self._ways.hit(one, near.answer)
 
     def _look_again(self, key: bytes, tenant: str) -> None:
         asking = self._asking.get(key)
@@ -207,6 +258,9 @@ class CacheStep:
         given_up = {item for item in batch if isinstance(item, bytes)} - set(answers)
         try:
             await self._repository.keep(list(answers.values()), list(given_up))
+            meant = [answer for answer in answers.values() if answer.meaning is not None]
+            if meant and self._rules.semantic is not None:
+                await self._repository.keep_meanings(meant, entries=self._rules.semantic.entries)
         except DATABASE_ERRORS as exc:
             _log.warning("cache.not_kept", answers=len(answers), error=repr(exc))
 

@@ -255,6 +255,8 @@ class CallStep:
             self._deltas.replay(flight, answer.body or b"")
         report = _answered(flight, answer, outcome=Outcome.SUCCEEDED, now=now)
         self._settle.end(flight, State.SUCCEEDED, report=report, problem=None)
+        if flight.told is not None:
+            flight.told(answer.body)
         if flight.ticket is not None and flight.ticket.asks:
             self._repeatable(flight, report)
 

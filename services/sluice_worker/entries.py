@@ -196,9 +196,10 @@ def rejection_entry(rejection: Rejection, lane: int, run: int | None, user_id: s
     )
 
 
-def flight_of(row: Row, admitted: Admitted, place: int, now: float) -> Flight:
+def flight_of(
+    entry: Entry, requester: Requester, admitted: Admitted, place: int, now: float
+) -> Flight:
     """An admitted row in this worker's hands."""
-    entry = row.entry
     made = admitted.attempts[place]
     number = admitted.rows[place]
     assert number is not None
@@ -223,4 +224,4 @@ def flight_of(row: Row, admitted: Admitted, place: int, now: float) -> Flight:
         body=entry.body,
         requester=entry.requester,
     )
-    return Flight(job=job, requester=row.verdict.requester, size=len(entry.body))
+    return Flight(job=job, requester=requester, size=len(entry.body))

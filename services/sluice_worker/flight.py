@@ -37,6 +37,7 @@ class Flight:
     here, `fell_back` how the last of them did.
     `level`: how many tiers up it has gone, `falls_short` why its last answer did not pass the tier's check, `kept` the
     last attempt that did not: it is the answer if no better one comes.
+    `told` hears the answer of a job that the worker made itself, or None.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
     """
 
@@ -66,6 +67,7 @@ class Flight:
     level: int = 0
     falls_short: str | None = None
     kept: Report | None = None
+    told: Callable[[bytes | None], object] | None = None
     deltas: int = 0
     flush: Callable[[], None] | None = None
     charged: float = 0.0

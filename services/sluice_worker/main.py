@@ -20,7 +20,7 @@ from sluice_core.config.model import Config
 from sluice_core.jobs.parked import ParkedRepository
 from sluice_core.keys.repository import KeyRepository
 from sluice_core.keys.ring import Keys
-from sluice_core.ledger import check_migrations
+from sluice_core.ledger import check_meanings, check_migrations
 from sluice_core.presence.repository import PresenceRepository
 from sluice_core.presence.service import Heart
 from sluice_core.pricing.book import PriceBook
@@ -76,6 +76,8 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(await _pool(settings, name))
         await check_migrations(database)
+        if config.cache.semantic is not None:
+            await check_meanings(database)
         # The keeper's duty; a worker that starts after it was away for long does it too.
         await UpkeepRepository(database, incarnation).ensure_partitions()
         await _wait_for_topics(settings, config, options, stop)

@@ -30,6 +30,7 @@ from sluice_worker.flight import Flight
 CAP = 100
 LINGER_S = 0.004
 RETRY_S = 0.2
+_FAILURES = frozenset({State.FAILED, State.UNKNOWN})
 _FINAL = frozenset({State.SUCCEEDED, State.CANCELLED})
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -91,6 +92,8 @@ class SettleStep:
     ) -> None:
         """End a job in a terminal state; one that was answered before, if not well enough, succeeds with that answer."""
         instead = None
+        if flight.ticket is not None:
+            flight.ticket.failed = state in _FAILURES
         if flight.kept is not None and not flight.deltas and state not in _FINAL:
             self._replay(flight, flight.kept.body or b"")
             instead, state = replace(flight.kept, deltas=flight.deltas), State.SUCCEEDED
@@ -118,6 +121,7 @@ class SettleStep:
             ce_id=uuid7(),
             usage_id=uuid7(),
             deltas=flight.deltas,
+            mark="exact" if flight.ticket is None else flight.ticket.mark,
         )
         self._add(flight, settlement)
 

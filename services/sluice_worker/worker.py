@@ -56,11 +56,13 @@ from sluice_worker.crowds import Crowds
 from sluice_worker.denials import DenialLog
 from sluice_worker.dispatch import Dispatcher
 from sluice_worker.drain import drain
+from sluice_worker.errands import Errands
 from sluice_worker.escalate import Escalation
 from sluice_worker.flight import Flight
 from sluice_worker.holdings import Holdings
 from sluice_worker.keyring import Keyring
 from sluice_worker.load import Load
+from sluice_worker.meanings import Meanings
 from sluice_worker.names import Names
 from sluice_worker.pace import keep_pace
 from sluice_worker.permits import Permits
@@ -147,10 +149,13 @@ class Worker:
             escalation=self._escalation,
             repeatable=self._repeatable,
         )
+        stored = CacheRepository(database, incarnation)
+        errands = Errands(self.jobs, remembered, pool=pool, start=self._runs_errand)
         self.cache = CacheStep(
-            CacheRepository(database, incarnation),
+            stored,
             config,
             CacheWays(hit=self._repeated, miss=self._asks),
+            Meanings(stored, errands),
         )
         self.begin = BeginStep(
             self.jobs,
@@ -344,7 +349,7 @@ class Worker:
         self.calls.start(flight, begun.attempt)
 
     def _waits(self, flight: Flight, until: float, whole_lane: bool) -> None:
-        if flight.kept is not None:
+        if flight.kept is not None or flight.told is not None:
             self.dispatcher.finished(flight)
             self._settle_for_less(flight)
             return
@@ -387,7 +392,14 @@ class Worker:
     def _asks(self, flight: Flight) -> None:
         self.begin.add(flight)
 
+    def _runs_errand(self, flight: Flight) -> None:
+        self.holdings.add(flight)
+        self.dispatcher.resume(flight)
+        self.begin.add(flight)
+
     def _gone(self, flight: Flight) -> None:
+        if flight.told is not None:
+            flight.told(None)
         self._escalation.let_go(flight)
         self.cache.gave_up(flight)
         self.dispatcher.finished(flight)
@@ -420,7 +432,7 @@ class Worker:
         """A call failed whose job another target may take: at once, unless this worker starts nothing now."""
         flight.task = None  # it is over: a cancel finds the job among those that wait
         if self._readiness.stopping or not self._readiness.trusted():
-            if flight.kept is not None:
+            if flight.kept is not None or flight.told is not None:
                 self._settle_for_less(flight)
             else:
                 self.dispatcher.add([flight])
@@ -438,6 +450,8 @@ class Worker:
 
     def _released(self, flight: Flight) -> None:
         """What a flight had drawn is free again: of the lanes that wait for such, one asks at once."""
+        if flight.told is not None:
+            flight.told(None)
         self.dispatcher.booked(flight)
         self._escalation.let_go(flight)
         self.cache.gave_up(flight)

@@ -14,7 +14,7 @@ from tests.conftest import Template
 from sluice_core.jobs.model import Outcome, State
 from sluice_core.jobs.policy import Admission, Begin, Duplicate, Settle
 from sluice_core.ledger import REVISION, check_migrations
-from sluice_migrations.run import downgrade, revisions, upgrade
+from sluice_migrations.run import downgrade, revisions, upgrade, upgrade_async
 
 CATALOGUE = """
     select 'relation' as kind, n.nspname || '.' || c.relname as name,
@@ -76,6 +76,17 @@ async def test_up_down_and_up_again_is_the_same(empty: str) -> None:
     assert await catalogue(empty) == first
     await asyncio.to_thread(upgrade, empty)
     assert await catalogue(empty) == first
+
+
+async def test_the_owner_chooses_whether_the_cache_is_written_ahead(database: str) -> None:
+    connection = await asyncpg.connect(database)
+    for unlogged, expected in ((True, "u"), (None, "u"), (False, "p"), (None, "p")):
+        await upgrade_async(database, unlogged_cache=unlogged)
+        found = await connection.fetchval(
+            "select relpersistence from pg_class where oid = 'sluice.cache'::regclass"
+        )
+        assert found == expected.encode()
+    await connection.close()
 
 
 async def test_two_migrators_at_once_make_one_schema(empty: str) -> None:

@@ -16,6 +16,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    for function in ("look_meaning_v1", "keep_meanings_v1", "purge_meanings_v1"):
+        op.execute(f"drop function if exists sluice.{function}")
+    op.execute("drop table if exists sluice.meanings")
     op.execute("drop function sluice.look_cache_v1, sluice.keep_cache_v1, sluice.purge_cache_v1")
     op.execute("drop type sluice.cached_v1")
     op.execute("drop table sluice.cache")

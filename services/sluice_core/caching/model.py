@@ -22,14 +22,40 @@ class Answer:
     price_version: str
 
 
+@frozen_value
+class Wording:
+    """What a request asks, as far as it is compared by meaning, and the 32 bytes that must be the same."""
+
+    words: str
+    context: bytes
+
+
+@frozen_value
+class Meaning:
+    """A vector, as pgvector reads it, in its context."""
+
+    context: bytes
+    vector: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """An answer to be stored under a key for `ttl_s` seconds."""
+    """An answer to be stored under a key for `ttl_s` seconds; with a `meaning` it is found by that, too."""
 
     key: bytes
     tenant: str
     ttl_s: float
     answer: Answer
+    meaning: Meaning | None = None
+
+
+@frozen_value
+class Near:
+    """A stored answer to other words, how many seconds it still counts, and how near they are, as a cosine."""
+
+    answer: Answer
+    left_s: float
+    cosine: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import orjson
 
+from sluice_core.config.caching import ModelCache
 from sluice_core.config.model import Config
 from sluice_core.jobs.model import Facts
 
@@ -31,10 +32,14 @@ def cache_key(facts: Facts, body: bytes, *, most: int | None = None) -> bytes:
     The tenant is in it, so that no tenant is answered with another's; `most`, too, the output tokens that are sent
     where the request names none: a caller with a lower bound gets shorter answers.
     """
-    document = orjson.loads(body)
-    asked = {name: value for name, value in document.items() if name not in _ASIDE}
     head = orjson.dumps([facts.tenant, facts.operation, facts.model, most])
-    return sha256(head + b"\n" + orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
+    asked = orjson.dumps(canonical(body), option=orjson.OPT_SORT_KEYS)
+    return sha256(head + b"\n" + asked).digest()
+
+
+def canonical(body: bytes) -> dict[str, Any]:
+    """A request without what says how its answer is delivered or who asks."""
+    return {name: value for name, value in orjson.loads(body).items() if name not in _ASIDE}
 
 
 class CacheRules:
@@ -45,18 +50,29 @@ class CacheRules:
         self._tenants = {n: t.cache for n, t in config.tenants.items() if t.cache is not None}
         self._ttl = config.cache.ttl
         self.entry_bytes = config.cache.entry_bytes
+        self.semantic = config.cache.semantic
         self._used = bool(self._tenants) or any(m.mode != "off" for m in self._models.values())
 
     def ttl_s(self, facts: Facts) -> float | None:
         """How long the job's answer is kept, in seconds; None: it is neither looked for nor kept."""
         if not self._used and facts.cache is None:
             return None
-        model = self._models.get(facts.model or "") or self._models.get("*")
-        mode = facts.cache or self._tenants.get(facts.tenant) or (model.mode if model else "off")
         # A response has an id by which its provider goes on from it: given out twice, it would be two jobs' own.
-        if mode != "exact" or facts.operation == "responses":
+        if self._mode(facts) == "off" or facts.operation == "responses":
             return None
+        model = self._model(facts)
         return self._ttl if model is None or model.ttl is None else model.ttl
+
+    def by_meaning(self, facts: Facts) -> bool:
+        """Whether the job may also be answered with what was answered to words that mean the same."""
+        return self.semantic is not None and self._mode(facts) == "semantic"
+
+    def _mode(self, facts: Facts) -> str:
+        model = self._model(facts)
+        return facts.cache or self._tenants.get(facts.tenant) or (model.mode if model else "off")
+
+    def _model(self, facts: Facts) -> ModelCache | None:
+        return self._models.get(facts.model or "") or self._models.get("*")
 
 
 def chunks_of(body: bytes, *, usage_asked: bool) -> list[bytes]:

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import asyncpg
 
-from sluice_core.caching.model import Answer, Found, Keep
+from sluice_core.caching.model import Answer, Found, Keep, Meaning, Near
 from sluice_core.usage.model import Usage
 
 _STATES: Final[dict[int, Literal["hit", "mine", "others"]]] = {0: "mine", 1: "hit", 2: "others"}
@@ -56,6 +56,40 @@ class CacheRepository:
             list(given_up),
             self._worker,
         )
+
+    async def has_meanings(self) -> bool:
+        """Whether this ledger can compare meanings: it has pgvector, and was migrated since."""
+        found: str | None = await self._pool.fetchval("select to_regclass('sluice.meanings')::text")
+        return found is not None
+
+    async def nearest(self, meaning: Meaning, *, threshold: float) -> Near | None:
+        """The stored answer in this context whose words mean the same most, from a cosine of `threshold` on."""
+        row = await self._pool.fetchrow(
+            "select * from sluice.look_meaning_v1($1, $2::text, $3)",
+            meaning.context,
+            meaning.vector,
+            threshold,
+        )
+        if row is None:
+            return None
+        return Near(answer=_answer(row), left_s=row["left_s"], cosine=row["cosine"])
+
+    async def keep_meanings(self, answers: Sequence[Keep], *, entries: int) -> None:
+        """Let stored answers be found by their meaning; of a context the newest `entries` are."""
+        kept = [(k.key, k.meaning, k.ttl_s) for k in answers if k.meaning is not None]
+        await self._pool.execute(
+            "select sluice.keep_meanings_v1($1, $2, $3::text[], $4, $5)",
+            [key for key, _, _ in kept],
+            [meaning.context for _, meaning, _ in kept],
+            [meaning.vector for _, meaning, _ in kept],
+            [ttl_s for _, _, ttl_s in kept],
+            entries,
+        )
+
+    async def purge_meanings(self, limit: int) -> int:
+        """Remove meanings whose answers are gone; how many were removed."""
+        removed: int = await self._pool.fetchval("select sluice.purge_meanings_v1($1)", limit)
+        return removed
 
     async def purge(self, most_bytes: int, limit: int) -> int:
         """Remove what counts no more, and the oldest beyond `most_bytes`; how many were removed."""

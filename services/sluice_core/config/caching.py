@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from sluice_core.config.base import Section
-from sluice_core.config.durations import Period, Size
+from sluice_core.config.durations import Duration, Period, Size
 
-CacheMode = Literal["off", "exact"]
+CacheMode = Literal["off", "exact", "semantic"]
 
 
 def _mode(value: Any) -> Any:
@@ -18,13 +18,30 @@ def _mode(value: Any) -> Any:
 Mode = Annotated[CacheMode, BeforeValidator(_mode)]
 
 
+class Semantic(Section):
+    """Answers given again to words that mean the same: the model of `models` whose vectors say so, and from which cosine on.
+
+    `entries`: answers of one context (a tenant's requests that differ in their last words alone) at most. `timeout`: how long
+    a vector is waited for.
+    """
+
+    model: str
+    threshold: float = Field(gt=0, le=1)
+    entries: int = Field(default=1000, ge=1, le=100_000)
+    timeout: Duration = Field(default=5.0, gt=0, le=60)
+
+
 class CacheConfig(Section):
-    """The cache's bounds: how long an answer is kept, the largest one, all of them together, and what a worker keeps in memory."""
+    """The cache's bounds: how long an answer is kept, the largest one, all of them together, and what a worker keeps in memory.
+
+    `semantic`: how meanings are compared, for what is cached `semantic`.
+    """
 
     ttl: Period = Field(default=3600.0, gt=0)
     entry_bytes: Size = Field(default=1024**2, ge=1)
     bytes: Size = Field(default=1024**3, ge=1)
     memory: Size = Field(default=32 * 1024**2, ge=0)
+    semantic: Semantic | None = None
 
 
 class ModelCache(Section):

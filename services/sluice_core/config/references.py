@@ -26,6 +26,7 @@ def check_references(config: Config, lost: Set[str] = frozenset()) -> list[Probl
     if not lost & {"providers", "models"}:
         found += _models(config)
         found += check_ways(config) if "tenants" not in lost else ()
+        found += _meanings(config) if "cache" not in lost else ()
     if "providers" not in lost:
         found += _providers(config)
     if not lost & {"kafka", "tenants"}:
@@ -49,6 +50,21 @@ def _models(config: Config) -> Iterator[Problem]:
             if target.account not in config.providers:
                 here = (*path, "targets", index, "account")
                 yield _missing(here, "provider", target.account, config.providers)
+
+
+def _meanings(config: Config) -> Iterator[Problem]:
+    semantic = config.cache.semantic
+    if semantic is not None and semantic.model not in config.models:
+        yield _missing(("cache", "semantic", "model"), "model", semantic.model, config.models)
+    if semantic is not None:
+        return
+    message = "compares meanings: say by which model and how near, in cache.semantic"
+    for name, model in config.models.items():
+        if model.cache.mode == "semantic":
+            yield Problem(path=("models", name, "cache"), message=message)
+    for name, tenant in config.tenants.items():
+        if tenant.cache == "semantic":
+            yield Problem(path=("tenants", name, "cache"), message=message)
 
 
 def _providers(config: Config) -> Iterator[Problem]:

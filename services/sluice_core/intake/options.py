@@ -121,8 +121,6 @@ def check_options(given: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
             except ValueError as exc:
                 raise invalid(f"options.{name} {exc}", f"options.{name}") from None
     warnings = [_warning(name) for name in unknown[:_MAX_WARNINGS]]
-    if checked.get("cache") == "semantic":
-        warnings.append("options.cache: there is no semantic cache here; the job is answered anew")
     return checked, tuple(warnings)
 
 

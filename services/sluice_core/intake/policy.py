@@ -222,6 +222,8 @@ def _cancel(reading: _Reading, value: dict[str, Any]) -> Cancel:
 def _job(reading: _Reading, value: dict[str, Any], policy: IntakePolicy) -> NewJob:
     reading.custom_id = check_text(value.get("custom_id"), "custom_id")
     options, warnings = check_options(value.get("options"))
+    if options.get("cache") == "semantic" and not policy.by_meaning:
+        warnings += ("options.cache: there is no semantic cache here; only the same words count",)
     reading.reply_only = options.get("results") == "reply"
     reading.run_id = options.get("run_id")
     reading.tags = options.get("tags", _NO_TAGS)

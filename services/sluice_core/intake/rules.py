@@ -51,7 +51,10 @@ class TopicRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakePolicy:
-    """A frozen view of the configuration; `idempotency_s` is how long identities are kept."""
+    """A frozen view of the configuration; `idempotency_s` is how long identities are kept.
+
+    `by_meaning`: whether there is a semantic cache.
+    """
 
     topics: Mapping[str, TopicRule]
     tenants: Mapping[str, TenantRules]
@@ -63,6 +66,7 @@ class IntakePolicy:
     idempotency_s: float
     cluster_id: str
     permissions: Permissions
+    by_meaning: bool = False
 
     @classmethod
     def from_config(cls, config: Config, *, cluster_id: str) -> "IntakePolicy":
@@ -81,6 +85,7 @@ class IntakePolicy:
             idempotency_s=config.retention.idempotency,
             cluster_id=cluster_id,
             permissions=Permissions.from_config(config),
+            by_meaning=config.cache.semantic is not None,
         )
 
     def serves(self, model: str) -> bool:

@@ -103,6 +103,7 @@ def cached(
     ce_id: UUID,
     usage_id: UUID,
     deltas: int,
+    mark: CacheMark = "exact",
 ) -> Settlement:
     """The job succeeds with a stored answer: no attempt, nothing to pay, and a row that says what it would have cost."""
     report = Report(
@@ -129,7 +130,7 @@ def cached(
         now=now,
         report=report,
         problem=None,
-        cache="exact",
+        cache=mark,
     )
     return Settlement(
         row=job.row,
@@ -138,7 +139,7 @@ def cached(
         attempt=job.attempt,
         state=State.SUCCEEDED,
         outcome=None,
-        usage=replace(row, outcome="cached", cache="exact"),
+        usage=replace(row, outcome="cached", cache=mark),
         ce_id=ce_id,
         result=result,
     )

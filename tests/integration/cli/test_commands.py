@@ -201,6 +201,23 @@ async def test_config_check_names_lines(sluice: Shell) -> None:
     assert ":2: tenant: no such setting" in problem
 
 
+async def test_config_check_looks_whether_meanings_can_be_compared(sluice: Shell) -> None:
+    if await sluice.pool.fetchval("select to_regclass('sluice.meanings') is null"):
+        pytest.skip("this PostgreSQL has no pgvector")
+    sluice.config.write_text(
+        "providers: {a: {kind: openai, base_url: 'http://a'}}\n"
+        "models: {vectors: {targets: [{account: a}]}}\n"
+        "cache: {semantic: {model: vectors, threshold: 0.9}}\n"
+    )
+    assert (await sluice("config", "check")).code == 0
+    await sluice.pool.execute("drop table sluice.meanings")
+    for command in ("check", "apply"):
+        refused = await sluice("config", command)
+        assert (refused.code, "pgvector" in refused.err) == (1, True)
+    assert (await sluice("migrate")).code == 0
+    assert (await sluice("config", "check")).code == 0
+
+
 async def test_a_key_is_created_rotated_and_revoked(sluice: Shell) -> None:
     created = await sluice("keys", "create", "--tenant", "acme", "--project", "search", "--json")
     made = created.json

@@ -1,14 +1,31 @@
 """The cache's step: who asks for all, and who waits for whom."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from tests.unit.worker.worker_world import flight, running
 from tests.waiting import eventually
 
-from sluice_core.caching.model import Found, Keep
+from sluice_core.caching.model import Answer, Found, Keep, Meaning
+from sluice_core.config.caching import CacheConfig, Semantic
 from sluice_core.config.model import Config, ModelConfig
+from sluice_core.usage.model import Usage
 from sluice_worker.cache import CacheStep, Ways
 from sluice_worker.flight import Flight
+
+MEANING = Meaning(context=b"c" * 32, vector="[1]")
+ANSWER = Answer(
+    body=b"{}",
+    provider="openai",
+    account="a",
+    provider_model="m",
+    usage=Usage(),
+    list_nano=1,
+    price_version="v",
+)
 
 
 class Nothing:
@@ -24,10 +41,35 @@ class Nothing:
         self.given_up += given_up
 
 
-def step_of(ledger: Nothing, asks: list[Flight]) -> CacheStep:
-    model = {"targets": [{"account": "a"}], "cache": "exact"}
-    config = Config(models={"fast": ModelConfig.model_validate(model)})
-    return CacheStep(ledger, config, Ways(hit=lambda *_: None, miss=asks.append))  # type: ignore[arg-type]
+@dataclass
+class Near:
+    """Meanings of which one is near, if any."""
+
+    answer: Answer | None = None
+    fails: bool = False
+
+    async def look(self, *_: Any) -> tuple[Meaning | None, Any]:
+        if self.fails:
+            raise ZeroDivisionError
+        return MEANING, None if self.answer is None else SimpleNamespace(answer=self.answer)
+
+
+def step_of(
+    ledger: Nothing,
+    asks: list[Flight],
+    *,
+    mode: str = "exact",
+    near: Near | None = None,
+    hits: list[Flight] | None = None,
+) -> CacheStep:
+    model = {"targets": [{"account": "a"}], "cache": mode}
+    config = Config(
+        models={"fast": ModelConfig.model_validate(model)},
+        cache=CacheConfig(semantic=Semantic(model="vectors", threshold=0.9)),
+    )
+    hit: list[Flight] = [] if hits is None else hits
+    ways = Ways(hit=lambda one, _: hit.append(one), miss=asks.append)
+    return CacheStep(ledger, config, ways, near or Near())  # type: ignore[arg-type]
 
 
 async def test_one_asks_for_all_and_none_waits_for_one_that_has_to_wait_itself() -> None:
@@ -61,3 +103,51 @@ async def test_one_that_waits_for_anothers_answer_goes_on_when_it_is_let_go() ->
         assert asks == [first, second]
         assert not step.let_go(second)
         assert step.waits(first) == []
+
+
+async def test_where_the_provider_has_none_all_ask_for_themselves() -> None:
+    """One after another, each would wait for the failures of all before it."""
+    asks: list[Flight] = []
+    step = step_of(Nothing(), asks)
+    same = [flight(model="fast") for _ in range(4)]
+    async with running(step.run_looks(), step.run_keeps()):
+        assert all(step.takes(one) for one in same)
+        await eventually(lambda: bool(asks), within_s=5)
+        first = asks[0]
+        assert first.ticket is not None
+        first.ticket.failed = True
+        step.gave_up(first)
+        assert asks == same
+        # One that was cancelled says nothing of the provider: the next asks for the rest.
+        more = [flight(model="fast") for _ in range(3)]
+        assert all(step.takes(one) for one in more)
+        await eventually(lambda: len(asks) == 5, within_s=5)
+        step.gave_up(asks[4])
+        assert asks[4:] == more[:2]
+
+
+async def test_what_is_near_answers_all_that_ask_the_same() -> None:
+    asks: list[Flight] = []
+    hits: list[Flight] = []
+    ledger = Nothing()
+    step = step_of(ledger, asks, mode="semantic", near=Near(ANSWER), hits=hits)
+    same = [flight(model="fast") for _ in range(3)]
+    async with running(step.run_looks(), step.run_keeps()):
+        assert all(step.takes(one) for one in same)
+        await eventually(lambda: len(hits) == 3, within_s=5)
+        assert [one.ticket.mark for one in same if one.ticket is not None] == ["semantic"] * 3
+        assert asks == []
+        await eventually(lambda: bool(ledger.given_up), within_s=5)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_where_nothing_is_near_one_asks_for_all(fails: bool) -> None:
+    asks: list[Flight] = []
+    step = step_of(Nothing(), asks, mode="semantic", near=Near(fails=fails))
+    same = [flight(model="fast") for _ in range(3)]
+    async with running(step.run_looks(), step.run_keeps()):
+        assert all(step.takes(one) for one in same)
+        await eventually(lambda: bool(asks), within_s=5)
+        assert asks == same[:1]
+        assert asks[0].ticket is not None
+        assert asks[0].ticket.meaning == (None if fails else MEANING)

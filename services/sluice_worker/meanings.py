@@ -1,0 +1,66 @@
+"""Looks for answers to words that mean the same, once there is none to the same words."""
+
+from collections import OrderedDict
+from typing import Final
+
+import structlog
+
+from sluice_core.caching.meaning import vector_of, wording_of
+from sluice_core.caching.model import Meaning, Near
+from sluice_core.caching.repository import CacheRepository
+from sluice_core.config.caching import Semantic
+from sluice_platform.db import DATABASE_ERRORS
+from sluice_worker.errands import Errands
+from sluice_worker.flight import Flight
+
+REMEMBERED: Final = 1_000
+"""Vectors of words that were asked for lately."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Meanings:
+    """Turns a job's last words into a vector by one of the gateway's own models, and looks for what is near it."""
+
+    def __init__(self, repository: CacheRepository, errands: Errands) -> None:
+        self._repository = repository
+        self._errands = errands
+        self._vectors: OrderedDict[tuple[str, str, str], str] = OrderedDict()
+
+    async def look(self, flight: Flight, by: Semantic) -> tuple[Meaning | None, Near | None]:
+        """What the job means, and the stored answer nearest to it; None each where there is none, or it cannot be told."""
+        most = None if flight.route is None else flight.route.target.default_max_tokens
+        facts, body = flight.job.facts, flight.job.body
+        wording = wording_of(facts, body, embedder=by.model, most=most)
+        if wording is None:
+            return None, None
+        vector = await self._vector(flight, wording.words, by)
+        if vector is None:
+            return None, None
+        meaning = Meaning(context=wording.context, vector=vector)
+        try:
+            return meaning, await self._repository.nearest(meaning, threshold=by.threshold)
+        except DATABASE_ERRORS as exc:
+            _log.warning("cache.not_compared", error=repr(exc))
+            return None, None
+
+    async def _vector(self, flight: Flight, words: str, by: Semantic) -> str | None:
+        # A tenant's vectors are its own: what another has asked shows in no way, not even in time.
+        key = (flight.job.facts.tenant, by.model, words)
+        known = self._vectors.get(key)
+        if known is not None:
+            self._vectors.move_to_end(key)
+            return known
+        answer = await self._errands.embedding(flight, words, model=by.model, within_s=by.timeout)
+        if answer is None:
+            _log.warning("cache.no_vector", job_id=str(flight.id), model=by.model)
+            return None
+        try:
+            vector = vector_of(answer)
+        except ValueError as exc:
+            _log.warning("cache.no_vector", job_id=str(flight.id), model=by.model, error=str(exc))
+            return None
+        self._vectors[key] = vector
+        while len(self._vectors) > REMEMBERED:
+            self._vectors.popitem(last=False)
+        return vector
