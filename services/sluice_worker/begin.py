@@ -163,7 +163,7 @@ class BeginStep:
             most_output=bound.output_tokens,
         )
         flight.asked_at = time.monotonic()
-        if self._ways.answers(flight):
+        if not flight.hedges and self._ways.answers(flight):
             return
         self._router.started(route, now)
         (self._prompt if flight.realtime else self._patient).add((flight, bound))
@@ -335,7 +335,12 @@ def _at_fault(error: Exception) -> bool:
 
 def _patient(flight: Flight, begun: Begun) -> bool:
     """Whether a job that is over a budget waits for the budget's next period, or for more money."""
-    return flight.job.facts.wait_for_budget and begun.cause < 0 and flight.kept is None
+    return (
+        flight.job.facts.wait_for_budget
+        and begun.cause < 0
+        and not flight.kept
+        and not flight.hedges
+    )
 
 
 def _as_found(flight: Flight, found: tuple[State, int] | None) -> Begun:

@@ -4,20 +4,15 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import cast
 
-import orjson
 import structlog
 
-from sluice_core.jobs.fates import BACKOFF_CAP_S, FailureKind, Fate, Retry, fate, next_step
+from sluice_core.jobs.fates import BACKOFF_CAP_S, Retry, next_step
 from sluice_core.jobs.model import Outcome, State
-from sluice_core.pricing.policy import charge, meter_document
 from sluice_core.routing.health import failure_class
 from sluice_core.routing.retries import RetryBudget
-from sluice_core.settlement.model import Priced, Problem, Report
-from sluice_core.usage.model import NOTHING
+from sluice_core.settlement.model import Problem, Report
 from sluice_platform.crash import crash_point
 from sluice_providers.calls import OnChunks, call, uncalled
 from sluice_providers.credentials import NoSecretError
@@ -27,13 +22,13 @@ from sluice_schemas.errors import ErrorCode
 from sluice_schemas.jobs import Operation
 from sluice_worker.escalate import Escalation
 from sluice_worker.flight import Flight
+from sluice_worker.hedge import READ_ON_S, End, Hedging
 from sluice_worker.load import Load
+from sluice_worker.reports import answered, bare, defect, failed, fate_of, moment, read_on
 from sluice_worker.route import Router
 from sluice_worker.settle import SettleStep
 from sluice_worker.stream import Deltas
 
-READ_ON_S = 30.0
-"""How long a provider is read on after its job was answered, for the usage it reports at the end."""
 LAST_TRY_S = 5.0
 """What is left of a job's time, at least, for a retry that had to wait for its account's share of retries."""
 
@@ -46,9 +41,6 @@ _STATES = {
     "cancelled": State.CANCELLED,
     "unknown": State.UNKNOWN,
 }
-
-_UNASKED = (FailureKind.UNTRANSLATABLE, FailureKind.UNPREPARED)
-"""Where it is certain that no provider was called at all."""
 
 
 class CallStep:
@@ -66,6 +58,8 @@ class CallStep:
         router: Router,
         escalation: Escalation,
         repeatable: Callable[[Flight, Report], None],
+        hedge: Callable[[Flight], None],
+        hold: Callable[[Flight], None],
     ) -> None:
         self._transport = transport
         self._settle = settle
@@ -75,22 +69,28 @@ class CallStep:
         self._load = load
         self._router = router
         self._escalation = escalation
-        self._repeatable = repeatable
+        self.repeatable = repeatable
+        self.hedges = Hedging(router, settle, self, begin=hedge, hold=hold)
         self._retries: dict[str, RetryBudget] = {}
         self.flights: set[Flight] = set()
 
-    def start(self, flight: Flight, attempt: int) -> None:
-        """Call the provider for an attempt that is durable."""
+    def start(self, flight: Flight, attempt: int) -> bool:
+        """Call the provider for an attempt that is durable; False where nobody waits for it any more."""
         assert flight.route is not None
         if attempt == flight.job.first_attempt + 1:
             account = flight.route.target.account
             self._retries.setdefault(account, RetryBudget()).called()
         flight.job = flight.job.begun(attempt)
-        flight.started_at = _now()
+        flight.started_at = moment()
         flight.deltas = 0
         flight.falls_short = None
+        if flight.race is not None and not self.hedges.begun(flight):
+            return False
         self.flights.add(flight)
         flight.task = asyncio.create_task(self._run(flight))
+        if flight.route.hedge is not None:
+            self.hedges.called(flight)
+        return True
 
     def end_early(self, flight: Flight, state: State) -> None:
         """Answer the requester now (CANCELLED or EXPIRED); the provider is read on, bounded.
@@ -100,20 +100,24 @@ class CallStep:
         """
         if flight.answered or flight.task is None or flight not in self.flights:
             return
-        flight.answered = True
         code, message = (
             (ErrorCode.CANCELLED, "cancelled while the provider was being called")
             if state is State.CANCELLED
             else (ErrorCode.DEADLINE_EXCEEDED, "the deadline passed during the call")
         )
-        self._settle.end(
-            flight,
-            state,
-            report=_report(flight, outcome=Outcome.READ_ON, money="unknown", now=_now()),
-            problem=Problem(code=code, message=message),
-            read_on=True,
-        )
-        asyncio.get_running_loop().call_later(READ_ON_S, flight.task.cancel)
+        problem = Problem(code=code, message=message)
+        if flight.race is not None:
+            self.hedges.end_early(flight.race, state, problem)
+        else:
+            self.give_early(flight, state, problem)
+
+    def give_early(self, flight: Flight, state: State, problem: Problem) -> None:
+        """Answer the requester of a job with one attempt, which is read on if it is still under way."""
+        flight.answered = True
+        report = bare(flight, outcome=Outcome.READ_ON, money="unknown", now=moment())
+        self._settle.end(flight, state, report=report, problem=problem, read_on=True)
+        if flight.task is not None:
+            asyncio.get_running_loop().call_later(READ_ON_S, flight.task.cancel)
 
     async def _run(self, flight: Flight) -> None:
         answer: Answer | None = None
@@ -143,14 +147,28 @@ class CallStep:
             self._learn(flight, answer)
             self._at_its_tier(flight, answer)
             if flight.answered:
-                self._settle.read(flight, _reading_report(flight, answer))
-            elif answer is None:
-                self._give_up(flight, sent=sent)
+                self._settle.read(flight, read_on(flight, answer))
+            elif flight.race is not None:
+                self.hedges.ended(flight, End(answer, sent))
             else:
-                self._conclude(flight, answer)
+                self.finish(flight, End(answer, sent))
         except Exception:  # noqa: BLE001 - as above
             _log.exception("call.defect", job_id=str(flight.id))
             self._give_up(flight, sent=answer is None or answer.sent)
+
+    def finish(self, flight: Flight, end: End) -> None:
+        """End the job's own attempt, and the job as that says."""
+        if end.answer is None:
+            self._give_up(flight, sent=end.sent)
+        else:
+            self._conclude(flight, end.answer)
+
+    @staticmethod
+    def end_of(flight: Flight, end: End) -> State:  # noqa: ARG004
+        """In which state a job ends whose attempt failed for good."""
+        if end.answer is None:
+            return State.UNKNOWN if end.sent else State.FAILED
+        return _STATES[fate_of(end.answer).state]
 
     def _at_its_tier(self, flight: Flight, answer: Answer | None) -> None:
         """A provider may serve a call at another service tier than was asked for, and bills that one."""
@@ -177,23 +195,16 @@ class CallStep:
         self._finished(flight)
 
     def _give_up(self, flight: Flight, *, sent: bool) -> None:
-        """End a flight that our own code failed on: once it was sent, its money stays held until somebody looks."""
-        if not sent:
-            message = "the gateway failed before the request was sent"
-            problem = Problem(code=ErrorCode.INTERNAL, message=message)
-            report = _report(flight, outcome=Outcome.FAILED, money="none", now=_now())
-            report = replace(report, asked=False)
-            self._settle.end(flight, State.FAILED, report=report, problem=problem)
-            return
-        problem = Problem(code=ErrorCode.INTERNAL, message="the gateway failed on this answer")
-        report = _report(flight, outcome=Outcome.UNKNOWN, money="unknown", now=_now())
-        self._settle.end(flight, State.UNKNOWN, report=report, problem=problem)
+        """End a flight that our own code failed on."""
+        report = defect(flight, sent=sent)
+        state = State.UNKNOWN if sent else State.FAILED
+        self._settle.end(flight, state, report=report, problem=report.problem)
 
     def _prepare(self, flight: Flight) -> tuple[Call, OnChunks | None]:
         """The call and where its chunks go; its deadline's timer runs from here on."""
         job, route = flight.job, flight.route
         assert route is not None
-        left = job.deadline - _now()
+        left = job.deadline - moment()
         if left < route.target.total_timeout_s:
             flight.timer = asyncio.get_running_loop().call_later(
                 max(0.0, left), self.end_early, flight, State.EXPIRED
@@ -211,17 +222,17 @@ class CallStep:
             traceparent=flight.requester.traceparent,
         )
         # Nothing goes out of an answer that may not pass its check; if it does, all of it goes then.
-        return made, None if route.check is not None else self._deltas.channel(flight)
+        if route.check is not None:
+            return made, None
+        return made, self.hedges.listens(flight, self._deltas.channel(flight))
 
     def _conclude(self, flight: Flight, answer: Answer) -> None:
-        now = _now()
+        now = moment()
         if answer.failure is None:
             self._succeeded(flight, answer, now)
             return
-        what = fate(answer.failure, status=answer.status)
-        if not answer.sent and what.money == "unknown":
-            what = fate(FailureKind.NOT_SENT, status=None)
-        report = _failed(flight, answer, what, now)
+        what = fate_of(answer)
+        report = failed(flight, answer, what, now)
         if self._other_secret(flight, now) or self._falls_back(flight, answer, now):
             self._settle.again(flight, report)
             return
@@ -247,18 +258,18 @@ class CallStep:
     def _succeeded(self, flight: Flight, answer: Answer, now: float) -> None:
         assert flight.route is not None
         if flight.falls_short is not None and now < flight.job.deadline:
-            report = _answered(flight, answer, outcome=Outcome.SUCCEEDED, now=now)
+            report = answered(flight, answer, outcome=Outcome.SUCCEEDED, now=now)
             report = self._escalation.goes_up(flight, report, flight.falls_short)
             self._settle.again(flight, report)
             return
         if flight.route.check is not None:
             self._deltas.replay(flight, answer.body or b"")
-        report = _answered(flight, answer, outcome=Outcome.SUCCEEDED, now=now)
+        report = answered(flight, answer, outcome=Outcome.SUCCEEDED, now=now)
         self._settle.end(flight, State.SUCCEEDED, report=report, problem=None)
         if flight.told is not None:
             flight.told(answer.body)
         if flight.ticket is not None and flight.ticket.asks:
-            self._repeatable(flight, report)
+            self.repeatable(flight, report)
 
     @staticmethod
     def _other_secret(flight: Flight, now: float) -> bool:
@@ -289,107 +300,3 @@ class CallStep:
             return run_at
         later = now + BACKOFF_CAP_S * (0.5 + random.random() / 2)
         return min(max(run_at, later), max(run_at, flight.job.deadline - LAST_TRY_S))
-
-
-def _now() -> float:
-    # Whole microseconds, so that the ledger's column and the event say the same.
-    return round(time.time(), 6)
-
-
-def _report(flight: Flight, *, outcome: Outcome, money: str, now: float) -> Report:
-    assert flight.route is not None
-    target = flight.route.target
-    return Report(
-        account=target.account,
-        provider=target.provider,
-        provider_model=target.model,
-        started_at=flight.started_at,
-        ended_at=now,
-        worst_nano=flight.worst_nano,
-        input_nano=flight.input_nano,
-        outcome=outcome,
-        money=money,  # type: ignore[arg-type]
-        provider_ms=max(0, round((now - flight.started_at) * 1000)),
-        deltas=flight.deltas,
-        pressure=flight.pressure,
-        cool_until=flight.cool_until,
-        arm=flight.route.arm,
-        region=flight.route.region,
-        tier=flight.route.tier,
-    )
-
-
-def _answered(flight: Flight, answer: Answer, *, outcome: Outcome, now: float) -> Report:
-    assert flight.route is not None
-    usage = answer.usage or NOTHING
-    cost = charge(
-        flight.route.price, usage, started_at=datetime.fromtimestamp(flight.started_at, UTC)
-    )
-    target = flight.route.target
-    return Report(
-        account=target.account,
-        provider=target.provider,
-        provider_model=target.model,
-        started_at=flight.started_at,
-        ended_at=now,
-        worst_nano=flight.worst_nano,
-        input_nano=flight.input_nano,
-        outcome=outcome,
-        money="estimated",
-        deltas=flight.deltas,
-        status=answer.status,
-        request_id=answer.request_id,
-        body=answer.body,
-        usage=usage,
-        usage_source=answer.usage_source,
-        priced=Priced(
-            cost_nano=cost.cost_nano,
-            list_nano=cost.list_nano,
-            meters=orjson.dumps([meter_document(meter) for meter in cost.meters]).decode(),
-            price_version=cost.price_version,
-        ),
-        provider_ms=answer.provider_ms,
-        warnings=answer.warnings,
-        pressure=flight.pressure,
-        cool_until=flight.cool_until,
-        arm=flight.route.arm,
-        region=flight.route.region,
-        tier=answer.tier or flight.route.tier,
-    )
-
-
-def _failed(flight: Flight, answer: Answer, what: Fate, now: float) -> Report:
-    """A failed attempt's report; what was reported or estimated is booked where a 2xx had begun."""
-    problem = Problem(
-        code=answer.code or what.code,
-        message=answer.message,
-        status=answer.status,
-        param=answer.param,
-        retry_after_s=answer.retry_after_s,
-    )
-    outcome = Outcome.UNKNOWN if what.money == "unknown" else Outcome.FAILED
-    if what.money == "estimated":
-        return replace(_answered(flight, answer, outcome=outcome, now=now), problem=problem)
-    return replace(
-        _report(flight, outcome=outcome, money=what.money, now=now),
-        status=answer.status,
-        request_id=answer.request_id,
-        body=answer.body,
-        provider_ms=answer.provider_ms,
-        problem=problem,
-        asked=answer.failure not in _UNASKED,
-    )
-
-
-def _reading_report(flight: Flight, answer: Answer | None) -> Report:
-    """How an attempt ended whose job was answered before: with its usage if the provider said it."""
-    now = _now()
-    if answer is None:
-        return _report(flight, outcome=Outcome.UNKNOWN, money="unknown", now=now)
-    if answer.failure is None or (answer.usage is not None and answer.usage_source == "reported"):
-        outcome = Outcome.CANCELLED if flight.cancelled else Outcome.EXPIRED
-        return _answered(flight, answer, outcome=outcome, now=now)
-    what = fate(answer.failure, status=answer.status)
-    if not answer.sent and what.money == "unknown":
-        what = fate(FailureKind.NOT_SENT, status=None)
-    return _failed(flight, answer, what, now)

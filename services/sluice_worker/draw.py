@@ -77,6 +77,7 @@ def intent_of(flight: Flight, draw: Draw) -> Intent:
         tenant_floor=flight.tenant_floor,
         project_floor=flight.project_floor,
         route=flight.route.why,
+        hedge=flight.hedges,
     )
 
 

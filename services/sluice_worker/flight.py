@@ -16,6 +16,7 @@ from sluice_worker.resolve import Route
 
 if TYPE_CHECKING:
     from sluice_worker.cache import Ticket
+    from sluice_worker.hedge import Race
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +38,8 @@ class Flight:
     here, `fell_back` how the last of them did.
     `level`: how many tiers up it has gone, `falls_short` why its last answer did not pass the tier's check, `kept` the
     last attempt that did not: it is the answer if no better one comes.
+    `race`: another attempt of the same job is under way beside this one; `hedges`: this is the one that begins beside
+    it, `overtaken`: the other was faster, and this one is only read on.
     `told` hears the answer of a job that the worker made itself, or None.
     `deltas` counts those sent for this attempt, `flush` sends what a stream still gathers.
     """
@@ -67,6 +70,9 @@ class Flight:
     level: int = 0
     falls_short: str | None = None
     kept: Report | None = None
+    race: "Race | None" = None
+    hedges: bool = False
+    overtaken: bool = False
     told: Callable[[bytes | None], object] | None = None
     deltas: int = 0
     flush: Callable[[], None] | None = None

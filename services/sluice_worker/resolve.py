@@ -8,7 +8,7 @@ from typing import Final
 from sluice_core.config.model import Config, TargetRef, resolve_model
 from sluice_core.config.prices import Unpriced
 from sluice_core.config.provider import ProviderConfig
-from sluice_core.config.routing import BreakerConfig, Check
+from sluice_core.config.routing import BreakerConfig, Check, Hedge
 from sluice_core.pricing.book import PriceBook
 from sluice_core.pricing.model import PriceEntry
 from sluice_core.pricing.policy import unit_nano
@@ -27,7 +27,7 @@ class Route:
     """A target with its prices, and why it was chosen.
 
     `item_tokens`: the most that a remote item of a request counts for. `check`: what its answer must pass, or a
-    stronger target is asked.
+    stronger target is asked. `hedge`: when another target is asked beside this one.
     """
 
     key: Key
@@ -42,6 +42,7 @@ class Route:
     why: str = ""
     arm: str | None = None
     check: Check | None = None
+    hedge: Hedge | None = None
 
     def outdated(self, now: float) -> bool:
         """Whether its prices hold no more at `now` (epoch seconds)."""
@@ -114,6 +115,7 @@ class Resolver:
             price=self._price(name, ref, now, region=candidate.region, tier=candidate.tier),
             unpriced=account.prices.unpriced,
             item_tokens=items,
+            hedge=None if model is None else model.hedge,
             region=candidate.region,
             tier=None if candidate.tier in {"auto", "default"} else candidate.tier,
             credentials=self._keyring.of(ref.account, account),

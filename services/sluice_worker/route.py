@@ -119,6 +119,15 @@ class Router:
         decision = decide(way.plan, way.moment, ask, now=now, draw=0.5, within=within, untried=True)
         return decision.chosen is not None
 
+    def other(self, job: Job, tried: frozenset[str], now: float) -> bool:
+        """Whether a target that is not among `tried` could take the job now, beside those."""
+        way = self._way(job.facts.model or "", now)
+        if way is None or way.single is not None:
+            return False
+        ask = self._ask(job, way, tried, 0)
+        decision = decide(way.plan, way.moment, ask, now=now, draw=0.5, untried=True)
+        return decision.chosen is not None
+
     def shut(self, route: Route, *, account: bool, until: float, why: str, now: float) -> bool:
         """The ledger lets nothing through to a target, or to all of its account; whether jobs may have another way."""
         way = self._way(route.target.model_requested, now)

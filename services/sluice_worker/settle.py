@@ -88,10 +88,13 @@ class SettleStep:
         *,
         report: Report | None,
         problem: Problem | None,
+        instead: Report | None = None,
         read_on: bool = False,
     ) -> None:
-        """End a job in a terminal state; one that was answered before, if not well enough, succeeds with that answer."""
-        instead = None
+        """End a job in a terminal state; one that was answered before, if not well enough, succeeds with that answer.
+
+        `instead`: of another attempt, whose answer is the job's.
+        """
         if flight.ticket is not None:
             flight.ticket.failed = state in _FAILURES
         if flight.kept is not None and not flight.deltas and state not in _FINAL:
@@ -148,6 +151,12 @@ class SettleStep:
         (self._prompt if flight.realtime else self._patient).add(_Item(flight, settlement))
 
     async def _write(self, items: list[_Item]) -> None:
+        first = {item.settlement.row: item for item in reversed(items)}
+        if len(first) < len(items):
+            # Two attempts of one job: what comes back names the job alone.
+            await self._write([item for item in items if first[item.settlement.row] is item])
+            await self._write([item for item in items if first[item.settlement.row] is not item])
+            return
         settled = await self._settle([item.settlement for item in items])
         if settled is None:
             await self._one_by_one(items)

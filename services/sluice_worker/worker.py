@@ -148,6 +148,8 @@ class Worker:
             router=router,
             escalation=self._escalation,
             repeatable=self._repeatable,
+            hedge=self._hedges,
+            hold=self.holdings.add,
         )
         stored = CacheRepository(database, incarnation)
         errands = Errands(self.jobs, remembered, pool=pool, start=self._runs_errand)
@@ -346,9 +348,13 @@ class Worker:
     def _begun(self, flight: Flight, begun: Begun) -> None:
         tenant_vt, project_vt = begun.virtuals or (None, None)
         self.dispatcher.learn(flight, tenant_vt=tenant_vt, project_vt=project_vt)
-        self.calls.start(flight, begun.attempt)
+        if not self.calls.start(flight, begun.attempt):
+            self.dispatcher.finished(flight)
 
     def _waits(self, flight: Flight, until: float, whole_lane: bool) -> None:
+        if flight.hedges:
+            self._no_hedge(flight)
+            return
         if flight.kept is not None or flight.told is not None:
             self.dispatcher.finished(flight)
             self._settle_for_less(flight)
@@ -420,13 +426,31 @@ class Worker:
     def _refused_at_begin(
         self, flight: Flight, state: State, code: ErrorCode, message: str
     ) -> None:
+        if flight.hedges:
+            self._no_hedge(flight)
+            return
         self.denials.note(flight.job, code, flight.rule)
         self.dispatcher.finished(flight)
         self.settle.refuse(flight, state, code, message)
 
     def _lost(self, flight: Flight) -> None:
+        if flight.hedges:
+            self._no_hedge(flight)
+            return
         _log.warning("begin.fenced", job_id=str(flight.id))
         self._gone(flight)
+
+    def _hedges(self, second: Flight) -> None:
+        """A second attempt begins beside one that is slow, if anything may begin here."""
+        self.dispatcher.resume(second)
+        if self._readiness.stopping or not self._readiness.trusted():
+            self._no_hedge(second)
+        else:
+            self.begin.add(second)
+
+    def _no_hedge(self, second: Flight) -> None:
+        self.dispatcher.finished(second)
+        self.calls.hedges.not_begun(second)
 
     def _goes_on(self, flight: Flight) -> None:
         """A call failed whose job another target may take: at once, unless this worker starts nothing now."""

@@ -9,7 +9,8 @@ create type sluice.intent_v2 as (
   class smallint,                            -- 0 realtime  1 standard  2 bulk
   tokens bigint, bound bigint,               -- input and output together: as expected, and at most
   tenant_floor float8, project_floor float8, -- where the virtual times of those that wait stand
-  route text                                 -- why this target was chosen
+  route text,                                -- why this target was chosen
+  hedge boolean                              -- beside the attempt that is under way, which is read on: the job's fate is this one's now
 );
 
 -- p_scopes, p_budgets: the distinct rows of this batch, ascending. Job i draws on the places of p_scope_of (in p_scopes) that follow
@@ -44,10 +45,10 @@ declare
 begin
   verdicts := array_fill(0::smallint, array[n]); attempts := array_fill(0::smallint, array[n]);
   untils := array_fill(0::float8, array[n]); causes := array_fill(0::bigint, array[n]); v_first := array_fill(false, array[n]);
-  for r in select i.ord, j.state, j.owner, j.cancel, j.deadline, j.attempt, j.first_attempt
-             from unnest(p_intents) with ordinality i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, route, ord)
+  for r in select i.ord, i.hedge, j.state, j.owner, j.cancel, j.deadline, j.attempt, j.first_attempt
+             from unnest(p_intents) with ordinality i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, route, hedge, ord)
              join sluice.jobs j on j.id = i.job order by j.id for update of j loop
-    if r.owner = p_owner and r.state = 2 then
+    if r.owner = p_owner and r.state = (case when r.hedge then 3 else 2 end) then
       attempts[r.ord] := r.attempt + 1;
       v_first[r.ord] := r.attempt = r.first_attempt;
       verdicts[r.ord] := case when r.cancel then 2 when r.deadline <= v_now then 3 else 1 end;
@@ -181,15 +182,21 @@ begin
   if v_begun = 0 then return; end if;
 
   update sluice.jobs j set state = 3, attempt = i.attempt
-    from unnest(p_intents, verdicts, attempts) i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, route, verdict, attempt)
+    from unnest(p_intents, verdicts, attempts) i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, route, hedge, verdict, attempt)
    where j.id = i.job and i.verdict = 1;
+  if exists (select from unnest(p_intents) i where i.hedge) then
+    insert into sluice.reading_on (job, attempt, day, worker)
+    select i.job, i.attempt - 1, i.day, p_owner
+      from unnest(p_intents, verdicts, attempts) i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, route, hedge, verdict, attempt)
+     where i.verdict = 1 and i.hedge;
+  end if;
   select (select array_agg(p_scopes[o.place] order by o.ord) from unnest(p_scope_of) with ordinality o(place, ord)),
          (select array_agg(v_periods[o.place] order by o.ord) from unnest(p_budget_of) with ordinality o(place, ord)) into v_ids, v_period_ids;
   insert into sluice.attempts (job, day, attempt, worker, started_at, worst_nano, input_nano, account, provider_model, route, class, tokens, bound, scopes, periods)
   select i.job, i.day, i.attempt, p_owner, v_now, i.worst_nano, i.input_nano, i.account, i.provider_model, i.route, i.class, i.tokens, i.bound,
          coalesce(v_ids[coalesce(p_scope_end[i.ord::int - 1], 0) + 1:i.scope_end], '{}'), coalesce(v_period_ids[coalesce(p_budget_end[i.ord::int - 1], 0) + 1:i.budget_end], '{}')
     from unnest(p_intents, verdicts, attempts, p_scope_end, p_budget_end) with ordinality
-         i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, route, verdict, attempt, scope_end, budget_end, ord)
+         i(job, day, account, provider_model, worst_nano, input_nano, class, tokens, bound, tenant_floor, project_floor, route, hedge, verdict, attempt, scope_end, budget_end, ord)
    where i.verdict = 1;
   -- The planner thinks a tenth of what a limit may let through: so it looks the rows up, and does not walk the key to find them all.
   update sluice.scope_state t

@@ -141,6 +141,16 @@ class Escalation(Section):
     check: Check = Check()
 
 
+class Hedge(Section):
+    """A realtime call that has brought nothing after `after` is made a second time, at another target; the first answer counts.
+
+    Both are paid. At most `share` of the model's calls are hedged.
+    """
+
+    after: Duration = Field(gt=0, le=600)
+    share: float = Field(default=0.05, gt=0, le=1)
+
+
 class Hours(Section):
     """Hours of the day in a zone, from `start` to before `end`, over midnight where `end` comes first."""
 
@@ -165,6 +175,7 @@ class Routing(Section):
     split: Split | None = None
     fallback: Fallback = Fallback()
     escalation: Escalation | None = None
+    hedge: Hedge | None = None
     off_peak: OffPeak | None = None
 
 

@@ -49,6 +49,9 @@ def _model(path: Path, model: ModelConfig, config: Config) -> Iterator[Problem]:
             yield Problem(path=here, message=message)
     for name in ("context_length", "content_filter"):
         yield from _use((*path, "fallback", name), getattr(model.fallback, name), known)
+    if model.hedge is not None and len(model.targets) < 2:
+        message = "needs another target to ask: the model has one"
+        yield Problem(path=(*path, "hedge"), message=message)
     if model.escalation is not None:
         yield from _escalation((*path, "escalation"), model, known)
     if model.off_peak is not None:

@@ -89,9 +89,14 @@ class Begin(IntEnum):
         return Begin.RATE_LIMITED <= self <= Begin.BUDGET_BUSY
 
 
-def begin(state: State, *, mine: bool, cancel: bool, deadline: float, now: float) -> Begin:
-    """Decide whether the owner's next attempt may begin. Times are epoch seconds."""
-    if not mine or state is not State.OWNED:
+def begin(
+    state: State, *, mine: bool, cancel: bool, deadline: float, now: float, hedge: bool = False
+) -> Begin:
+    """Decide whether the owner's next attempt may begin. Times are epoch seconds.
+
+    `hedge`: beside one that is under way.
+    """
+    if not mine or state is not (State.CALLING if hedge else State.OWNED):
         return Begin.LOST
     if cancel:
         return Begin.CANCELLED

@@ -148,6 +148,7 @@ class JobRepository:
                     i.tenant_floor,
                     i.project_floor,
                     i.route,
+                    i.hedge,
                 )
                 for i in intents
             ],

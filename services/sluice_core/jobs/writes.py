@@ -71,7 +71,8 @@ class Intent:
 
     `tokens` and `bound` are its input and output together, as expected and at most. `scopes` (its tenant's
     and its project's first) and `budgets` are what it draws on; the floors lift the virtual times of a
-    tenant and a project that come newly. `route`: why this target was chosen, in a few words.
+    tenant and a project that come newly. `route`: why this target was chosen, in a few words. `hedge`: the job is
+    being called already, and this attempt goes beside that one, which is read on.
     """
 
     row: int
@@ -88,6 +89,7 @@ class Intent:
     tenant_floor: float = 0.0
     project_floor: float = 0.0
     route: str | None = None
+    hedge: bool = False
 
 
 @frozen_value

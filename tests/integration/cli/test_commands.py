@@ -519,7 +519,7 @@ async def test_a_policy_is_explained_with_the_rule_that_decides(sluice: Shell) -
         (("--tenant", "acme", "--model", "fast", "--class", "bluk"), "the classes are"),
         (
             ("--tenant", "acme", "--model", "fast", "--operation", "sing"),
-            "chat, responses or embeddings",
+            "chat, embeddings, responses, rerank",
         ),
         (("--key", "sgk_nobodys", "--model", "fast"), "see `sluice keys list`"),
         (("--key", made["id"], "--user", "eve", "--model", "fast"), "bound to user jo"),

@@ -74,6 +74,10 @@ split: {{arms: [{{name: x, share: 0.5, use: [a]}}, {{name: {name}, share: 0.4, u
             'escalation.tiers[1][0]: no target "z" in this model; there are: a',
         ),
         (
+            "targets: [{account: a}]\nhedge: {after: 1s}",
+            "hedge: needs another target to ask: the model has one",
+        ),
+        (
             "targets: [{account: a}]\nescalation: {tiers: [[a]]}",
             "escalation.tiers: tuple should have at least 2 items after validation, not 1",
         ),

@@ -50,6 +50,8 @@ async def test_a_call_that_is_over_is_not_settled_a_second_time() -> None:
         router=cast("Any", None),
         escalation=Escalation(),
         repeatable=lambda *_: None,
+        hedge=lambda _: None,
+        hold=lambda _: None,
     )
     over = flight()
     over.task = asyncio.create_task(asyncio.sleep(0))
@@ -78,6 +80,8 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
         router=cast("Any", None),
         escalation=Escalation(),
         repeatable=lambda *_: None,
+        hedge=lambda _: None,
+        hold=lambda _: None,
     )
     target = Target(
         account="mock",
@@ -98,6 +102,7 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
             tier=None,
             credentials=OneKey(),
             check=None,
+            hedge=None,
         ),
     )
     step.start(made, 1)
@@ -133,6 +138,8 @@ async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
         router=cast("Any", None),
         escalation=Escalation(),
         repeatable=lambda *_: None,
+        hedge=lambda _: None,
+        hold=lambda _: None,
     )
     target = Target(
         account="claude",
@@ -153,6 +160,7 @@ async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
             tier=None,
             credentials=OneKey(),
             check=None,
+            hedge=None,
         ),
     )
     step.start(made, 1)

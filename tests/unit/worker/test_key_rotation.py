@@ -117,6 +117,8 @@ def step_of(router: Any, paper: Paper, transport: Transport) -> CallStep:
         router=router,
         escalation=Escalation(),
         repeatable=lambda *_: None,
+        hedge=lambda _: None,
+        hold=lambda _: None,
     )
 
 
