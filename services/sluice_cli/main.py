@@ -16,6 +16,7 @@ from sluice_cli import (
     policy,
     prices,
     processes,
+    provider_keys,
     reconcile,
     route,
     runs,
@@ -41,6 +42,7 @@ holds.register(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")
+app.add_typer(provider_keys.app, name="provider-keys")
 app.add_typer(policy.app, name="policy")
 app.add_typer(route.app, name="route")
 app.add_typer(audit.app, name="audit")

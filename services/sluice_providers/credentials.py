@@ -107,11 +107,17 @@ class KeyPool:
             if keys[place].cool_until <= now:
                 self._next = place + 1
                 return keys[place].secret
-        return min(keys, key=lambda key: key.cool_until).secret
+        return min(keys, key=lambda key: key.cool_until).secret if keys else None
 
     async def first(self) -> str:
-        """A key, which is always there."""
-        return self.take(time.time()) or ""
+        """A key. Raises NoSecretError where there is none."""
+        secret = self.take(time.time())
+        if secret is None:
+            message = (
+                f"no key of {self._account} is there: `sluice provider-keys set {self._account}`"
+            )
+            raise NoSecretError(FailureKind.KEY_REFUSED, message)
+        return secret
 
     def ended(self, secret: str, answer: Answer, now: float) -> bool:
         """Let a refused or limited key rest; the account sees it once no key is left."""

@@ -33,6 +33,16 @@ class Keyring:
     def __init__(self, transport: Transport | None = None) -> None:
         self._transport = transport
         self._entries: dict[str, _Entry] = {}
+        self._stored: Mapping[str, tuple[str, ...]] = {}
+
+    def store(self, keys: Mapping[str, tuple[str, ...]]) -> None:
+        """Go by these keys where an account's are kept in the ledger; calls under way end with theirs."""
+        self._stored = keys
+        for name, entry in self._entries.items():
+            pool, found = entry.credentials, keys.get(name, ())
+            if entry.account.api_key_store and isinstance(pool, KeyPool) and found != pool.secrets:
+                pool.change(found)
+                _log.info("key.store_followed", account=name, keys=len(found))
 
     def change(self, accounts: Mapping[str, ProviderConfig]) -> None:
         """Hold the secrets of these accounts and of no others."""
@@ -56,20 +66,22 @@ class Keyring:
             fetch = token_source(account, self._transport)
             if fetch is not None:
                 return Tokens(name, fetch)
-        keys = account.keys
-        if len(keys) > 1 or account.api_key_file is not None:
+        keys = self._keys(name, account)
+        if _pooled(account):
             return KeyPool(name, keys)
         return OneKey(keys[0] if keys else "")
 
     def _changed(self, name: str, entry: _Entry, account: ProviderConfig) -> Credentials:
         before = entry.credentials
-        pooled = len(account.keys) > 1 or account.api_key_file is not None
-        if isinstance(before, KeyPool) and pooled:
-            before.change(account.keys)
+        if isinstance(before, KeyPool) and _pooled(account):
+            before.change(self._keys(name, account))
             return before
         if isinstance(before, Tokens) and entry.account.secrets_alike(account):
             return before
         return self._made(name, account)
+
+    def _keys(self, name: str, account: ProviderConfig) -> tuple[str, ...]:
+        return self._stored.get(name, ()) if account.api_key_store else account.keys
 
     async def run(self) -> None:
         """Renew tokens before they end, and follow files of keys that change."""
@@ -107,3 +119,8 @@ class Keyring:
     def _tokens(self) -> list[Tokens]:
         held = (entry.credentials for entry in self._entries.values())
         return [credentials for credentials in held if isinstance(credentials, Tokens)]
+
+
+def _pooled(account: ProviderConfig) -> bool:
+    """Whether its keys may be several, now or later."""
+    return len(account.keys) > 1 or account.api_key_file is not None or account.api_key_store

@@ -18,6 +18,7 @@ from faststream.kafka import KafkaBroker
 from sluice_core.config.load import load_for_pool, parse_for_pool
 from sluice_core.config.model import Config
 from sluice_core.jobs.parked import ParkedRepository
+from sluice_core.keys.provider import ProviderKeys, StoredKeys
 from sluice_core.keys.repository import KeyRepository
 from sluice_core.keys.ring import Keys
 from sluice_core.ledger import check_meanings, check_migrations
@@ -86,7 +87,8 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
         prices = PriceBook()
         presence = PresenceRepository(database)
         await presence.register(incarnation, name=name, kind="worker", pool=options.pool)
-        await keys.refresh((await presence.beat(incarnation)).keys_version)
+        keys_version = (await presence.beat(incarnation)).keys_version
+        await keys.refresh(keys_version)
         origin = Origin(
             cell=config.cell,
             topics=Topics(prefix=config.kafka.prefix),
@@ -104,10 +106,12 @@ async def run(settings: Settings, options: WorkerOptions, stop: asyncio.Event) -
             outbox=outbox,
             transport=await stack.enter_async_context(Transport()),
             keys=keys,
+            stored_keys=StoredKeys(ProviderKeys(database), settings.master_keys()),
             prices=prices,
             cluster_id=await cluster_id(settings),
             parse=lambda text: parse_for_pool(text, options.pool, os.environ),
         )
+        await worker.follow_stored_keys(keys_version)
         await worker.prepare()
         heart = Heart(presence, incarnation, worker.beat)
         if settings.health is not None:

@@ -25,6 +25,7 @@ from sluice_core.jobs.names import NameRepository
 from sluice_core.jobs.parked import ParkedRepository
 from sluice_core.jobs.repository import JobRepository
 from sluice_core.jobs.writes import Begun
+from sluice_core.keys.provider import StoredKeys
 from sluice_core.keys.ring import Keys
 from sluice_core.policies.repository import DenialRepository
 from sluice_core.presence.repository import Beat
@@ -98,6 +99,7 @@ class Worker:
         outbox: OutboxRepository,
         transport: Transport,
         keys: Keys,
+        stored_keys: StoredKeys,
         prices: PriceBook,
         cluster_id: str,
         parse: Callable[[str], Config],
@@ -105,6 +107,7 @@ class Worker:
         intake = IntakePolicy.from_config(config, cluster_id=cluster_id)
         self._reader = Reader(intake, keys)
         self._keys = keys
+        self._stored_keys = stored_keys
         self._crowded: dict[int, None] = {}
         self.holdings = Holdings()
         self.publisher = publisher
@@ -279,6 +282,7 @@ class Worker:
         """What a heartbeat brought: cancels of held jobs, changed keys, and what operators hold."""
         self._readiness.beaten()
         await self._keys.refresh(beat.keys_version)
+        await self.follow_stored_keys(beat.keys_version)
         await self._rollout.refresh(beat.config_version)
         await self._directory.refresh(beat.config_version)
         if await self._held.refresh(beat.config_version):
@@ -288,6 +292,12 @@ class Worker:
             flight = self.holdings.get(row)
             if flight is not None:
                 self._cancel(flight)
+
+    async def follow_stored_keys(self, version: int) -> None:
+        """Call providers with the keys that the ledger keeps, as of this version of all keys."""
+        found = await self._stored_keys.refresh(version)
+        if found is not None:
+            self._keyring.store(found)
 
     async def drain(self, grace_s: float) -> None:
         """Stop: give back what has not started, wait for the rest."""

@@ -9,6 +9,7 @@ from tests.system import System, database_from, prices
 from tests.waiting import eventually
 
 from sluice_client import Client, Job
+from sluice_core.keys.provider import ProviderKeys
 from sluice_devstack.stack import Stack
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("client")]
@@ -31,6 +32,7 @@ def configuration(mock: str) -> dict[str, Any]:
                 "base_url": f"{mock}/v1",
                 "api_keys": ["${KEY_A}", "${KEY_B}"],
             },
+            "kept": {"kind": "openai", "base_url": f"{mock}/v1", "api_key_store": True},
             "azure": {"kind": "azure", "base_url": mock, "entra": entra},
             "mistral": {
                 "kind": "openai",
@@ -41,6 +43,8 @@ def configuration(mock: str) -> dict[str, Any]:
         "models": {
             "pooled": _model("pooled", "gpt-4o-mini@key=key-b"),
             "renewed": _model("pooled", "gpt-4o-mini@key=key-c"),
+            "kept-d": _model("kept", "gpt-4o-mini@key=key-d"),
+            "kept-e": _model("kept", "gpt-4o-mini@key=key-e"),
             "azure": _model("azure", "my-deployment"),
             "mistral": _model("mistral", "magistral@reasoning=5"),
         },
@@ -67,9 +71,27 @@ async def test_accounts_of_every_sort(stack: Stack, migrated_template: Template)
         await system.ready("worker-1")
         await _keys_take_turns(system, client)
         await _keys_change_without_a_restart(system, client)
+        await _keys_are_kept_in_the_ledger(system, client)
         await _tokens_and_quirks(client)
         await _responses(system, client)
         assert "Traceback" not in system.log("worker-1")
+
+
+async def _keys_are_kept_in_the_ledger(system: System, client: Client) -> None:
+    """A key that is set is called with, another takes its place; all without a restart."""
+    kept = ProviderKeys(system.pool)
+    for secret, model in (("key-d", "kept-d"), ("key-e", "kept-e")):
+        changes = system.log("worker-1").count("key.store_followed")
+        await kept.put("kept", "main", secret, master_key=system.master_key, actor="me")
+        await eventually(
+            lambda seen=changes: system.log("worker-1").count("key.store_followed") > seen,
+            within_s=5.0,
+        )
+        result = await client.complete(chat(model), timeout=20)
+        assert result.report["attempts"] == 1
+    await kept.remove("kept", "main", actor="me")
+    await eventually(lambda: '"keys": 0' in system.log("worker-1"), within_s=5.0)
+    assert "key-d" not in system.log("worker-1")
 
 
 async def _keys_take_turns(system: System, client: Client) -> None:

@@ -61,3 +61,14 @@ begin
                       b.prober is not null and b.prober = p_worker and b.probe_until > clock_timestamp()
                  from sluice.breakers b;
 end $$;
+
+-- Keys of provider accounts that are kept here rather than in the workers' environment, encrypted under the master key.
+create table sluice.provider_keys (
+  account     text not null,
+  name        text not null,
+  sealed      bytea not null,
+  fingerprint text not null,                 -- of the key, for people who look which one it is
+  created_at  timestamptz not null default clock_timestamp(),
+  primary key (account, name)
+);
+grant select, insert, update, delete on sluice.provider_keys to sluice_service;

@@ -25,3 +25,4 @@ def downgrade() -> None:
     op.execute("drop function sluice.share_breakers_v1")
     op.execute("drop type sluice.opening_v1, sluice.target_v1")
     op.execute("drop table sluice.breakers")
+    op.execute("drop table sluice.provider_keys")

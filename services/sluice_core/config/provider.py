@@ -33,7 +33,7 @@ class ProviderConfig(Section):
 
     `provider` is the OpenTelemetry `gen_ai.provider.name` and the name prices are found by; it is
     the kind's where absent. `base_url` may be left out where the provider's is known. Of the keys in `api_keys`, or on
-    the lines of `api_key_file`, each serves in turn. `options` are what one kind alone asks for, such as a region or
+    the lines of `api_key_file`, or of those that the ledger keeps (`api_key_store`), each serves in turn. `options` are what one kind alone asks for, such as a region or
     an API version; `quirks` are laid over what is known of a compatible provider. `limits` hold over all its callers and workers together.
     """
 
@@ -42,6 +42,7 @@ class ProviderConfig(Section):
     api_key: SecretStr | None = None
     api_keys: tuple[SecretStr, ...] = ()
     api_key_file: str | None = Field(default=None, min_length=1)
+    api_key_store: bool = False
     entra: EntraConfig | None = None
     service_account: ServiceAccountConfig | None = None
     provider: str | None = Field(default=None, min_length=1)

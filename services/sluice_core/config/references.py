@@ -98,7 +98,7 @@ def _providers(config: Config) -> Iterator[Problem]:
             yield Problem(path=(*path, "base_url"), message=message)
 
 
-_WAYS = ("api_key", "api_keys", "api_key_file", "entra", "service_account")
+_WAYS = ("api_key", "api_keys", "api_key_file", "api_key_store", "entra", "service_account")
 """How an account may prove who it is."""
 
 

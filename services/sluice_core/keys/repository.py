@@ -10,6 +10,9 @@ import structlog
 from sluice_core.keys.model import Key, KeyRecord, KeyScope, Seals
 from sluice_core.keys.policy import MaterialUnreadableError, decrypt_any, opens
 
+PROVIDER_PREFIX: Final = "provider/"
+"""What the ids of providers' keys begin with, which are kept beside the tenants'."""
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -45,9 +48,10 @@ class KeyRepository:
         return found
 
     async def seals(self, current: bytes, previous: bytes | None) -> Seals:
-        """Which of the keys that are not revoked open under which master key."""
+        """Which of the keys that are not revoked, and of the providers' that are kept, open under which master key."""
         rows = await self._pool.fetch(
-            "select id, signing from sluice.keys where revoked_at is null order by created_at, id"
+            "select id, signing, created_at from sluice.keys where revoked_at is null"
+            " union all select 'provider/' || account || '/' || name, sealed, created_at from sluice.provider_keys order by 3, 1"
         )
         ours: list[str] = []
         older: list[str] = []
@@ -62,15 +66,22 @@ class KeyRepository:
         return Seals(current=tuple(ours), previous=tuple(older), neither=tuple(lost))
 
     async def sealed(self) -> list[tuple[str, bytes]]:
-        """Every key's id and sealed signing material, revoked ones too."""
-        rows = await self._pool.fetch("select id, signing from sluice.keys order by id")
+        """Every key's id and sealed signing material, revoked ones too, and the providers' keys."""
+        rows = await self._pool.fetch(
+            "select id, signing from sluice.keys"
+            " union all select 'provider/' || account || '/' || name, sealed from sluice.provider_keys order by 1"
+        )
         return [(row["id"], row["signing"]) for row in rows]
 
     async def reseal(self, renewed: Sequence[tuple[str, bytes, bytes]], *, actor: str) -> int:
         """Replace signing material, (id, as it was, as it becomes); how many still were as they were."""
-        return await self._change(
-            _RESEAL, actor, "key.reseal", *([row[place] for row in renewed] for place in range(3))
-        )
+        count = 0
+        for statement, provider in ((_RESEAL, False), (_RESEAL_PROVIDER, True)):
+            rows = [row for row in renewed if row[0].startswith(PROVIDER_PREFIX) is provider]
+            if rows:
+                values = ([row[place] for row in rows] for place in range(3))
+                count += await self._change(statement, actor, "key.reseal", *values)
+        return count
 
     async def mark_used(self, used: Mapping[str, float]) -> None:
         """Note when keys last signed a record that was read, in epoch seconds; a time never goes back."""
@@ -143,7 +154,7 @@ class KeyRepository:
 
     async def _change(self, statement: str, *values: object) -> int:
         """Run a change with its audit entries, the keys' new version and the word to listeners; how many changed."""
-        count: int = await self._pool.fetchval(statement + _ANNOUNCED, *values)
+        count: int = await self._pool.fetchval(statement + ANNOUNCED, *values)
         return count
 
 
@@ -186,7 +197,17 @@ _RESEAL: Final = """
       update sluice.keys k set signing = r.becomes from renewed r where k.id = r.id
       returning k.id as subject, null::jsonb as before, jsonb_build_object('sealed_under', 'the current master key') as after)
 """
-_ANNOUNCED: Final = """,
+_RESEAL_PROVIDER: Final = """
+    with renewed as (
+      select k.account, k.name, r.becomes from unnest($3::text[], $4::bytea[], $5::bytea[]) r(id, was, becomes)
+        join sluice.provider_keys k on 'provider/' || k.account || '/' || k.name = r.id and k.sealed = r.was
+       order by k.account, k.name for update of k),
+    changed as (
+      update sluice.provider_keys k set sealed = r.becomes from renewed r where k.account = r.account and k.name = r.name
+      returning 'provider/' || k.account || '/' || k.name as subject, null::jsonb as before,
+        jsonb_build_object('sealed_under', 'the current master key') as after)
+"""
+ANNOUNCED: Final = """,
     noted as (
       insert into sluice.audit (actor, action, subject, before, after)
       select $1, $2, c.subject, c.before, c.after from changed c),

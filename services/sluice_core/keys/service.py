@@ -7,7 +7,7 @@ from typing import Final
 
 from sluice_core.keys.model import GRANTS, KeyRecord, KeyScope
 from sluice_core.keys.policy import create_secret, decrypt, encrypt, opens
-from sluice_core.keys.repository import KeyRepository
+from sluice_core.keys.repository import PROVIDER_PREFIX, KeyRepository
 from sluice_platform.errors import StartupError
 from sluice_schemas.jobs import bounded
 from sluice_schemas.signature import hmac_key
@@ -108,6 +108,12 @@ class KeyService:
         """Refuse to seal under a master key that workers, who open the others, do not have."""
         unreadable = (await self._repository.seals(master_key, previous)).neither
         if unreadable:
+            if unreadable[0].startswith(PROVIDER_PREFIX):
+                _, account, name = unreadable[0].split("/", 2)
+                raise KeyRefused(
+                    f"the key {name} of provider {account} does not open under this SLUICE_MASTER_KEY: set that of the"
+                    f" workers, or remove it (`sluice provider-keys remove {account} --name {name}`)"
+                )
             raise KeyRefused(
                 f"{unreadable[0]} does not open under this SLUICE_MASTER_KEY, so a key made under it "
                 "would not work where that one does: set the SLUICE_MASTER_KEY of the workers, or "

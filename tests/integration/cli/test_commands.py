@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -61,17 +62,20 @@ class Shell:
     prefix: str
     bootstrap: str
 
-    async def __call__(self, *arguments: str) -> Ran:
+    async def __call__(self, *arguments: str, typed: str | None = None) -> Ran:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "sluice_cli.main",
             *arguments,
+            stdin=None if typed is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=self.environment,
         )
-        out, err = await asyncio.wait_for(process.communicate(), 60)
+        out, err = await asyncio.wait_for(
+            process.communicate(None if typed is None else typed.encode()), 60
+        )
         assert process.returncode is not None
         ran = Ran(code=process.returncode, out=out.decode(), err=err.decode())
         assert "Traceback" not in ran.err, ran.err
@@ -199,6 +203,27 @@ async def test_config_check_names_lines(sluice: Shell) -> None:
     assert ran.code == 1
     (problem,) = json.loads(ran.out)["problems"]
     assert ":2: tenant: no such setting" in problem
+
+
+async def test_a_providers_key_is_kept_and_never_shown(sluice: Shell) -> None:
+    kept = await sluice("provider-keys", "set", "openai", "--json", typed="sk-very-secret\n")
+    assert kept.json["fingerprint"] == sha256(b"sk-very-secret").hexdigest()[:12]
+    listed = await sluice("provider-keys", "list")
+    assert kept.json["fingerprint"] in listed.out
+    assert "very-secret" not in kept.out + listed.out
+    stored = await sluice.pool.fetchval("select sealed from sluice.provider_keys")
+    assert b"very-secret" not in stored
+    for arguments, typed, said in (
+        (("set", "opneai"), "sk", 'no provider "opneai" is configured'),
+        (("set", "openai"), " ", "is empty"),
+        (("set", "openai", "--name", "a b"), "sk", "names no key"),
+        (("remove", "openai", "--name", "other"), None, "see `sluice provider-keys list`"),
+    ):
+        refused = await sluice("provider-keys", *arguments, typed=typed)
+        assert (refused.code, said in refused.err) == (1, True), refused.err
+    assert (await sluice("provider-keys", "remove", "openai")).code == 0
+    assert (await sluice("provider-keys", "list", "--json")).json == []
+    assert await sluice.audited() == ["provider_key.set", "provider_key.remove"]
 
 
 async def test_config_check_looks_whether_meanings_can_be_compared(sluice: Shell) -> None:

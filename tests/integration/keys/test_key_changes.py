@@ -13,6 +13,7 @@ from tests.waiting import eventually
 
 from sluice_core.keys.model import KeyScope
 from sluice_core.keys.policy import usable
+from sluice_core.keys.provider import ProviderKeys
 from sluice_core.keys.repository import KeyRepository
 from sluice_core.keys.ring import Keys
 from sluice_core.keys.service import KeyRefused, KeyService
@@ -85,6 +86,21 @@ async def test_the_master_key_changes_without_a_moment_in_which_keys_do_not_open
     assert await keys.rotate_master(master_key=NEW, previous=OLD) == 0
     changed = [entry for entry in await audit(pool) if entry[0] == "key.reseal"]
     assert sorted(entry[1] for entry in changed) == sorted(made)
+
+
+async def test_providers_keys_change_their_master_key_too(pool: asyncpg.Pool) -> None:
+    kept = ProviderKeys(pool)
+    await kept.put("openai", "main", "sk-1", master_key=OLD, actor="me")
+    await kept.put("openai", "next", "sk-2", master_key=OLD, actor="me")
+    assert await kept.all((OLD,)) == {"openai": ("sk-1", "sk-2")}
+    assert await kept.all((NEW,)) == {}
+    with pytest.raises(KeyRefused, match="sluice provider-keys remove openai --name main"):
+        await service(pool).create(SCOPE, master_key=NEW)
+    assert await service(pool).rotate_master(master_key=NEW, previous=OLD) == 2
+    assert await kept.all((NEW,)) == {"openai": ("sk-1", "sk-2")}
+    # Sealed for its own place: moved to another account's name it does not open.
+    await pool.execute("update sluice.provider_keys set account = 'other' where name = 'main'")
+    assert await kept.all((NEW,)) == {"openai": ("sk-2",)}
 
 
 async def test_nothing_is_resealed_where_a_key_opens_under_neither(pool: asyncpg.Pool) -> None:
