@@ -13,7 +13,7 @@ from sluice_worker.targets import Targets
 SHARE_S = 0.5
 """Between two looks; what happens here is told at once."""
 PROBE_S = 30.0
-"""How long a probe that was granted is nobody else's."""
+"""How long a probe that was granted is nobody else's, from the last that was heard of who has it."""
 MOST_OFTEN_S = 0.02
 """Between two looks while there is news all the time."""
 
@@ -50,7 +50,7 @@ class Breakers:
                 opened=opened,
                 closed=closed,
                 given_up=given_up,
-                wanted=wanted,
+                wanted=wanted | targets.asking(),
                 unpriced=unpriced,
                 probe_s=PROBE_S,
             )

@@ -85,6 +85,10 @@ class Targets:
                 self._stir()
         self._changed(keys, now)
 
+    def asking(self) -> dict[Key, None]:
+        """Targets whose probes are under way here: the grant is to last as long as they do."""
+        return {key: None for key, state in self._states.items() if state.breaker.asking}
+
     def started(self, key: Key, now: float) -> None:
         """A call is about to go to a target."""
         state = self._states[key]

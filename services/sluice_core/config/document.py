@@ -12,6 +12,8 @@ Path = tuple[str | int, ...]
 SECRET_FIELDS: Final = frozenset({"api_key", "api_keys", "entra", "service_account"})
 """Of an account, and whatever stands below them."""
 
+MOST_VALUES: Final = 100_000
+"""That a configuration may hold, each reference (`*name`) counted as all that it refers to."""
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -64,9 +66,22 @@ def read_document(text: str, environ: Mapping[str, str]) -> Document:
         mark = exc.problem_mark or exc.context_mark
         document.lines[("",)] = mark.line + 1 if mark is not None else 1
         document.problems.append(Problem(path=("",), message=f"not YAML: {exc.problem}"))
+    except _TooMuchError as exc:
+        document.data = None
+        document.problems.append(
+            Problem(path=exc.path, message=f"is more than {MOST_VALUES:,} values")
+        )
     except (yaml.YAMLError, RecursionError, ValueError) as exc:
         document.problems.append(Problem(path=(), message=f"not YAML: {exc}"))
     return document
+
+
+class _TooMuchError(Exception):
+    """There are more values than any configuration has; `path` is the first beyond."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
 
 
 class _Reader:
@@ -79,9 +94,13 @@ class _Reader:
         self._environ = environ
         self._document = document
         self._open: set[int] = set()
+        self._count = 0
 
     def value(self, node: yaml.Node, path: Path) -> Any:
         """The data of a node; its line is noted first, so that a fault can name it."""
+        self._count += 1
+        if self._count > MOST_VALUES:
+            raise _TooMuchError(path[:1])
         self._document.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)

@@ -110,7 +110,7 @@ def _of_workers(
         workers = standing.workers.get(pool, 0)
         if workers:
             slots = workers * config.worker.concurrency
-            what = f"calls of {workers:,} workers"
+            what = f"calls of {workers:,} worker{'' if workers == 1 else 's'}"
             found.append(at_once(f"pool:{pool}", what, slots, load, job_class))
     return [constraint for constraint in found if constraint is not None]
 

@@ -95,6 +95,11 @@ class Breaker:
             and not self._passed
         )
 
+    @property
+    def asking(self) -> bool:
+        """Whether it is half open and probes have gone out."""
+        return self.standing is Standing.PROBING and self.probes_left < self.rules.probes
+
     def due(self, now: float) -> bool:
         """Whether its time is over and somebody should be granted the probe."""
         return self.standing is Standing.OPEN and now >= self.open_until

@@ -1,5 +1,6 @@
 """Configuration: what the written example means, and that every fault is named with its line."""
 
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -278,3 +279,11 @@ def test_any_text_is_a_configuration_or_a_named_fault(text: str) -> None:
 @pytest.mark.parametrize("text", ["60d", "36h", "90m", "45s", "500ms"])
 def test_a_duration_is_written_as_people_write_it(text: str) -> None:
     assert duration_text(parse_duration(text)) == text
+
+
+def test_references_to_references_are_no_bomb() -> None:
+    lines = ["models: {}", "x0: &x0 [a, a, a, a, a, a, a, a, a]"]
+    lines += [f"x{n}: &x{n} [{', '.join(f'*x{n - 1}' for _ in range(9))}]" for n in range(1, 12)]
+    since = time.monotonic()
+    assert any("is more than 100,000 values" in fault for fault in faults("\n".join(lines)))
+    assert time.monotonic() - since < 5

@@ -184,3 +184,19 @@ def test_times_are_learnt_apart_for_the_first_token_and_the_others() -> None:
     state = one.moment.nows[0]
     assert abs(state.first_s - 0.5) < 0.01
     assert abs(state.token_s - 0.02) < 0.001
+
+
+def test_a_grant_lasts_as_long_as_its_probes_are_under_way() -> None:
+    ledger, one = Ledger(), Worker(1)
+    for _ in range(2):
+        one.call(A, Health.ILL, 0.0)
+    ledger.share(1, one.targets, 0.0)
+    assert one.targets.asking() == {}
+    one.targets.look([A, B], 6.0)
+    ledger.share(1, one.targets, 6.0)
+    assert one.targets.asking() == {}  # granted, and not used yet
+    one.targets.started(A, 6.0)
+    assert one.targets.asking() == {A: None}
+    for now in (6.1, 50.0):
+        one.targets.ended(A, Health.WELL, took_s=44.0, reason="", now=now)
+    assert one.targets.asking() == {}
