@@ -23,6 +23,8 @@ from sluice_worker.meanings import Meanings
 CAP: Final = 100
 LEASE_S: Final = 30.0
 """How long other workers leave a request to the one that asks; then the next of them asks."""
+MOST_FAILURES: Final = 2
+"""In a row, after which nobody waits for another's call any more."""
 AGAIN_S: Final = 0.1
 """How soon a job looks again for an answer that another worker is asking for."""
 
@@ -55,9 +57,13 @@ class Ways:
 
 @dataclass(slots=True)
 class _Asking:
-    """A request on its way: by a flight of this worker, or looked for in the ledger; `waiting` want the same."""
+    """A request on its way: by a flight of this worker, or looked for in the ledger; `waiting` want the same.
+
+    `failures`: how many were called for it in a row, and failed.
+    """
 
     waiting: list[Flight] = field(default_factory=list)
+    failures: int = 0
 
 
 class CacheStep:
@@ -134,24 +140,29 @@ class CacheStep:
             self._ways.hit(waiting, answer)
 
     def gave_up(self, flight: Flight) -> None:
-        """The flight that asks for others ended without an answer: the next of them asks; all, where the provider has none."""
+        """The flight that asks for others ended without an answer: the next of them asks.
+
+        Where the provider has failed two in a row, all ask for themselves: one after another they would wait for every
+        failure before their own.
+        """
         ticket = flight.ticket
         if ticket is None or not ticket.asks:
             return
         ticket.asks = False
-        waiting = self._done(ticket.key)
-        if not waiting:
+        asking = self._asking.pop(ticket.key, None)
+        if asking is None or not asking.waiting:
             self._keeps.add(ticket.key)
             return
-        if ticket.failed:
-            # One after another they would wait for every failure before their own.
-            self._keeps.add(ticket.key)
-            for other in waiting:
-                self._ways.miss(other)
+        failures = asking.failures + ticket.failed
+        if failures < MOST_FAILURES:
+            first, *others = asking.waiting
+            self._asking[ticket.key] = _Asking(others, failures)
+            self._asks(first)
             return
-        first, *others = waiting
-        self._asking[ticket.key] = _Asking(others)
-        self._asks(first)
+        self._keeps.add(ticket.key)
+        for other in asking.waiting:
+            _stop_timer(other)
+            self._ways.miss(other)
 
     def waits(self, flight: Flight) -> list[Flight]:
         """A flight must wait for a limit or a target, and looks anew at its next turn: who waited for it, and is in no hands now."""

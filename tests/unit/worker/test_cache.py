@@ -105,25 +105,29 @@ async def test_one_that_waits_for_anothers_answer_goes_on_when_it_is_let_go() ->
         assert step.waits(first) == []
 
 
-async def test_where_the_provider_has_none_all_ask_for_themselves() -> None:
+async def test_where_two_have_failed_all_ask_for_themselves() -> None:
     """One after another, each would wait for the failures of all before it."""
     asks: list[Flight] = []
     step = step_of(Nothing(), asks)
-    same = [flight(model="fast") for _ in range(4)]
+
+    def fail(one: Flight) -> None:
+        assert one.ticket is not None
+        one.ticket.failed = True
+        step.gave_up(one)
+
+    same = [flight(model="fast") for _ in range(5)]
     async with running(step.run_looks(), step.run_keeps()):
         assert all(step.takes(one) for one in same)
         await eventually(lambda: bool(asks), within_s=5)
-        first = asks[0]
-        assert first.ticket is not None
-        first.ticket.failed = True
-        step.gave_up(first)
+        fail(asks[0])
+        assert asks == same[:2]
+        assert all(one.timer is not None for one in same[2:]), "who waits on has a deadline still"
+        # One that was cancelled says nothing of the provider.
+        step.gave_up(asks[1])
+        assert asks == same[:3]
+        fail(asks[2])
         assert asks == same
-        # One that was cancelled says nothing of the provider: the next asks for the rest.
-        more = [flight(model="fast") for _ in range(3)]
-        assert all(step.takes(one) for one in more)
-        await eventually(lambda: len(asks) == 5, within_s=5)
-        step.gave_up(asks[4])
-        assert asks[4:] == more[:2]
+        assert all(one.timer is None for one in same)
 
 
 async def test_what_is_near_answers_all_that_ask_the_same() -> None:
