@@ -25,15 +25,23 @@ _log = structlog.stdlib.get_logger(__name__)
 class Errands:
     """Sends errands and hands their answers to who asked; nothing waits for a slot, and nothing is tried twice.
 
-    `start` takes one in hand at once, whatever waits: its parent keeps a slot for both.
+    `pool_of` says by whose workers a model is served: only this one's can be asked here. `start` takes one in hand at
+    once, whatever waits: its parent keeps a slot for both.
     """
 
     def __init__(
-        self, jobs: JobRepository, names: Names, *, pool: str, start: Callable[[Flight], None]
+        self,
+        jobs: JobRepository,
+        names: Names,
+        *,
+        pool: str,
+        pool_of: Callable[[str], str],
+        start: Callable[[Flight], None],
     ) -> None:
         self._jobs = jobs
         self._names = names
         self._pool = pool
+        self._pool_of = pool_of
         self._start = start
 
     async def embedding(
@@ -44,6 +52,8 @@ class Errands:
         It belongs to whom its parent belongs, and draws on the same limits and budgets; its id follows from its
         parent's, so that it is made once. Its result goes to the results topic, like any.
         """
+        if self._pool_of(model) != self._pool:
+            return None
         job = parent.job
         body = {"model": model, "input": words, "encoding_format": "float"}
         facts = Facts(

@@ -9,6 +9,7 @@ from sluice_core.config.model import ANY_MODEL, Config
 from sluice_core.config.routing import Check, FailureClass
 from sluice_core.jobs.model import Job
 from sluice_core.pricing.bounds import Bound, bound
+from sluice_core.pricing.policy import unit_nano
 from sluice_core.routing.health import health_of
 from sluice_core.routing.model import Ask, Candidate, Decision, Moment
 from sluice_core.routing.plan import Plan
@@ -159,6 +160,9 @@ class Router:
         reason = f"status {answer.status}" if failure == "status_error" else failure
         self._targets.ended(route.key, health, took_s=took_s, reason=reason, now=now)
         if answer.failure is None and answer.usage is not None:
+            if answer.usage.searches and unit_nano(route.price, "searches") == 0:
+                # Counted in what its price does not know: booked for less than it costs, perhaps for nothing.
+                self._tell_unpriced(route.target.model_requested, route)
             first_s = answer.first_byte_ms / 1000 if streams and answer.first_byte_ms else None
             self._targets.learn_times(
                 route.key,

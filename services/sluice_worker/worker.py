@@ -155,7 +155,9 @@ class Worker:
             hold=self.holdings.add,
         )
         stored = CacheRepository(database, incarnation)
-        errands = Errands(self.jobs, remembered, pool=pool, start=self._runs_errand)
+        errands = Errands(
+            self.jobs, remembered, pool=pool, pool_of=router.pool_of, start=self._runs_errand
+        )
         self.cache = CacheStep(
             stored,
             config,

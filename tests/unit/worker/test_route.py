@@ -1,5 +1,6 @@
 """Where jobs go, and the most that a call may cost: never less than any usage within its bounds."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
@@ -8,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.worker.worker_world import job, router_of, way_of
 
+from sluice_core.admission.expectations import Expectations
 from sluice_core.config.load import parse_config
+from sluice_core.jobs.fates import FailureKind
 from sluice_core.pricing.book import PriceBook
 from sluice_core.pricing.bounds import DEFAULT_MAX_OUTPUT
 from sluice_core.pricing.policy import charge
 from sluice_core.usage.model import Usage
+from sluice_providers.calls import uncalled
+from sluice_worker.resolve import Resolver
 from sluice_worker.route import REMEMBERED, Router
+from sluice_worker.targets import Targets
 
 CONFIG = parse_config(
     """
@@ -134,3 +140,22 @@ def test_a_call_is_priced_at_the_tier_that_served_it() -> None:
         model="mock/gpt-4o", body=b'{"model":"mock/gpt-4o","service_tier":"priority","messages":[]}'
     )
     assert way_of(router, asked, NOW).price == faster.price
+
+
+@pytest.mark.parametrize(("price", "told"), [("", 1), (", searches: 2", 0)])
+def test_searches_that_have_no_price_are_told_of(price: str, told: int) -> None:
+    """A ranking that is counted in searches would be booked at nothing, where only tokens have a price."""
+    config = parse_config(
+        "providers: {c: {kind: cohere, base_url: 'http://c'}}\n"
+        f"models: {{rank: {{targets: [{{account: c}}], prices: {{input: 0{price}}}}}}}\n",
+        {},
+    )
+    targets = Targets(lambda: None)
+    made = Router(Resolver(config, PRICES, pool="default"), targets, Expectations())
+    asked = job(model="rank", body=b'{"model":"rank","query":"q","documents":["d"]}')
+    for _ in range(2):
+        route = way_of(made, asked, NOW)
+        made.started(route, NOW)
+        answer = replace(uncalled(FailureKind.DEFECT, ""), failure=None, usage=Usage(searches=1))
+        made.ended(route, answer, streams=False, now=NOW)
+    assert targets.unpriced == [("c", "rank")] * told
