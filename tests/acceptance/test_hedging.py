@@ -105,10 +105,10 @@ async def settled(system: System, result: Result) -> list[tuple[str, str | None]
         return all(row["outcome"] is not None for row in rows) and not reading and not reserved
 
     await eventually(over, within_s=10.0)
-    # Of one moment: a call of the test before may be booked between two looks.
+    # Of one moment; nothing may have been booked at all.
     money = await system.pool.fetchrow(
         "select (select spent from finance.budgets where scope = 'tenant:default') as spent,"
-        " (select sum(cost_usd) from finance.usage) as booked"
+        " (select coalesce(sum(cost_usd), 0) from finance.usage) as booked"
     )
     assert money["spent"] == money["booked"]
     return [(row["account"], row["booked"]) for row in await attempts(system, result.id)]
