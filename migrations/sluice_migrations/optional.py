@@ -2,8 +2,8 @@
 
 import sys
 
+from asyncpg import InsufficientPrivilegeError
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import ProgrammingError
 
 from sluice_migrations.sql import run
 
@@ -19,21 +19,13 @@ def bring_meanings(connection: Connection) -> None:
     try:
         run(connection, "semantic_v1")
         connection.commit()
-    except ProgrammingError as exc:
-        _give_up(connection, exc)
-    except Exception as exc:
+    except InsufficientPrivilegeError as exc:
         # The driver's own errors come as they are from a script of many statements.
-        if getattr(exc, "sqlstate", None) != "42501":
-            raise
-        _give_up(connection, exc)
-
-
-def _give_up(connection: Connection, error: Exception) -> None:
-    connection.rollback()
-    sys.stderr.write(
-        f"no semantic cache: the extension vector cannot be created ({error});"
-        " have an administrator run `create extension vector`, then migrate again\n"
-    )
+        connection.rollback()
+        sys.stderr.write(
+            f"no semantic cache: the extension vector cannot be created ({exc});"
+            " have an administrator run `create extension vector`, then migrate again\n"
+        )
 
 
 def log_cache(connection: Connection, *, logged: bool) -> None:

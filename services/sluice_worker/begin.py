@@ -123,6 +123,9 @@ class BeginStep:
             flight.retry_after_s = round(route.until - now, 3)
             self._ways.waits(flight, route.until, route.everybody)
             return
+        if flight.hedges and route.name in flight.tried:
+            self._reject(flight, ErrorCode.PROVIDER_UNAVAILABLE, "no other target can be asked")
+            return
         if not route.price.priced and route.unpriced == "refuse":
             message = f"no price of {facts.model!r} is known, and its account takes no such calls"
             self._reject(flight, ErrorCode.FORBIDDEN, message)

@@ -19,7 +19,7 @@ from sluice_worker.judges import confidence
 MOST_KEPT_BYTES: Final = 64 * 1024 * 1024
 """Of answers that wait for a better one; beyond it an answer is given as it is."""
 _THREAD_BYTES: Final = 64 * 1024
-"""Larger answers are checked beside the loop."""
+"""Requests (their schemas are compiled) and answers that are larger together are checked beside the loop."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -65,7 +65,7 @@ class Escalation:
 
 async def _look(check: Check, request: bytes, answer: bytes) -> str | None:
     asked, answered = orjson.loads(request), orjson.loads(answer)
-    if len(answer) > _THREAD_BYTES:
+    if len(request) + len(answer) > _THREAD_BYTES:
         why = await asyncio.to_thread(shortcoming, check, asked, answered)
     else:
         why = shortcoming(check, asked, answered)

@@ -135,7 +135,9 @@ class Hedging:
         assert race is not None
         race.beginning, second.hedges = False, False
         held, race.held = race.held, None
-        if race.early is None and (held is None or not held.well):
+        # Who has shown a chunk is the one, whatever becomes of it.
+        settled = race.first.deltas > 0 or (held is not None and held.well)
+        if race.early is None and not settled:
             if held is not None:
                 self.ended(race.first, held)
             return True
@@ -171,6 +173,8 @@ class Hedging:
         def take(pieces: list[bytes]) -> None:
             race = flight.race
             if race is not None and flight is race.second:
+                if race.first.deltas:
+                    return  # the other's go out already
                 self._overtake(race.first, durable=True)
                 self._alone(race)
             if not flight.overtaken:

@@ -186,6 +186,21 @@ async def test_of_a_stream_the_first_to_bring_a_chunk_is_the_one(
     assert await settled(system, stream.result) == [("one", "cancelled"), ("two", "succeeded")]
 
 
+async def test_of_two_streams_the_later_one_shows_nothing(
+    gateway: tuple[System, Client], rules: Any
+) -> None:
+    system, client = gateway
+    await rules("latency=700ms,chunk_delay=150ms")
+    await rules("latency=500ms,chunk_delay=150ms", "two")
+    seen = ""
+    async with client.stream(body("a stream of a few words"), timeout=20) as stream:
+        async for chunk in stream:
+            seen += "".join(c["delta"].get("content") or "" for c in chunk["choices"])
+    assert seen == "You said: a stream of a few words"
+    assert stream.result.report["account"] == "one"
+    assert await settled(system, stream.result) == [("one", "succeeded"), ("two", "cancelled")]
+
+
 async def test_a_stream_that_has_begun_is_not_hedged(
     gateway: tuple[System, Client], rules: Any
 ) -> None:
