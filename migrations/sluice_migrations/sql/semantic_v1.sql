@@ -32,9 +32,12 @@ language sql volatile as $$
   select k.key, k.context, clock_timestamp() + k.ttl_s * interval '1 second', k.vector::public.vector
     from unnest(p_keys, p_contexts, p_vectors, p_ttls) k(key, context, vector, ttl_s) order by k.key
   on conflict (key) do update set context = excluded.context, stored_at = clock_timestamp(), expires_at = excluded.expires_at, meaning = excluded.meaning;
+  -- In the order of their keys, and past what another is removing: two that store at once never wait in a ring.
   delete from sluice.meanings m using (
-    select o.key from unnest(p_contexts) c(context)
-     cross join lateral (select x.key from sluice.meanings x where x.context = c.context order by x.stored_at desc offset p_entries) o) old
+    select d.key from sluice.meanings d where d.key in (
+      select o.key from unnest(p_contexts) c(context)
+       cross join lateral (select x.key from sluice.meanings x where x.context = c.context order by x.stored_at desc offset p_entries) o)
+     order by d.key for update skip locked) old
    where m.key = old.key
 $$;
 
