@@ -134,7 +134,7 @@ class Adapter(Protocol):
         """Translate the request; `document` is the parsed body and may be changed. Raises UntranslatableError."""
         ...
 
-    def whole(self, call: Call, body: bytes) -> Whole:
+    def whole(self, call: Call, body: bytes, headers: Mapping[str, str], /) -> Whole:
         """Translate a success. Raises AdapterError."""
         ...
 
@@ -142,6 +142,6 @@ class Adapter(Protocol):
         """Begin to translate a stream; `document` is the caller's own request."""
         ...
 
-    def refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> Refusal:
+    def refusal(self, status: int, body: bytes, headers: Mapping[str, str], /) -> Refusal:
         """Translate an answer with a status of 300 or more; never raises."""
         ...

@@ -43,7 +43,7 @@ class AnthropicAdapter:
             warnings=warnings,
         )
 
-    def whole(self, call: Call, body: bytes) -> Whole:
+    def whole(self, call: Call, body: bytes, _headers: Mapping[str, str]) -> Whole:
         """Translate a whole message."""
         return translate(body, model=call.target.model_requested)
 

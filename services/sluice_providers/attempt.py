@@ -146,7 +146,7 @@ class Attempt:
             if self._reader is not None:
                 whole = self._reader.whole()
             else:
-                whole = self._adapter.whole(self._call, b"".join(self._pieces))
+                whole = self._adapter.whole(self._call, b"".join(self._pieces), self._headers)
         except ReportedError as exc:
             return self.reported(exc)
         except (EmptyError, MalformedError) as exc:

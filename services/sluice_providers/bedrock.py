@@ -1,4 +1,7 @@
-"""Amazon Bedrock's Converse, spoken to callers in OpenAI's form; signed with AWS keys or sent with a bearer token."""
+"""Amazon Bedrock, spoken to callers in OpenAI's form; signed with AWS keys or sent with a bearer token.
+
+Chats go through Converse, embeddings and rankings through InvokeModel.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,11 +13,13 @@ from yarl import URL
 
 from sluice_providers.adapter import Outgoing, Refusal, UntranslatableError, Whole
 from sluice_providers.bedrock_answer import ConverseStream, translate
+from sluice_providers.bedrock_invoke import invoke_answer, invoke_request
 from sluice_providers.bedrock_request import translate as translate_request
 from sluice_providers.chat_answer import NOT_IN_FORM
 from sluice_providers.chat_request import offered, unlike_a_chat
 from sluice_providers.errors import error_body, kind_of, wrap
 from sluice_providers.framing import EVENT_STREAM
+from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
 from sluice_providers.sigv4 import Keys, Signable, signed
 
@@ -22,24 +27,28 @@ _SERVICE: Final = "bedrock"
 
 
 class BedrockAdapter:
-    """Translates chat requests and answers; Converse knows no embeddings."""
+    """Translates chat, embeddings and rankings."""
 
     framing = EVENT_STREAM
 
     def outgoing(self, call: Call, document: dict[str, Any]) -> Outgoing:
         """Translate the request and sign it."""
-        offered(call.operation, "chat")
+        offered(call.operation, "chat", "embeddings", "rerank")
         target = call.target
-        if target.tier is not None:
-            document.setdefault("service_tier", target.tier)
         try:
-            request, warnings = translate_request(
-                document, model=target.model, default_max_tokens=target.default_max_tokens
-            )
+            if call.operation == "chat":
+                if target.tier is not None:
+                    document.setdefault("service_tier", target.tier)
+                method = "converse-stream" if call.stream else "converse"
+                request, warnings = translate_request(
+                    document, model=target.model, default_max_tokens=target.default_max_tokens
+                )
+            else:
+                method = "invoke"
+                request, warnings = invoke_request(call, document)
         except NOT_IN_FORM as exc:
             raise unlike_a_chat(exc) from exc
         base = target.base_url.rstrip("/").removesuffix("/v1")
-        method = "converse-stream" if call.stream else "converse"
         url = f"{base}/model/{quote(target.model, safe='@=,:.')}/{method}"
         content = orjson.dumps(request)
         return Outgoing(
@@ -49,9 +58,11 @@ class BedrockAdapter:
             warnings=warnings,
         )
 
-    def whole(self, call: Call, body: bytes) -> Whole:
+    def whole(self, call: Call, body: bytes, headers: Mapping[str, str]) -> Whole:
         """Translate a whole answer."""
-        return translate(call, body)
+        if call.operation == "chat":
+            return translate(call, body)
+        return invoke_answer(call, parse_object(body), headers)
 
     def stream(self, call: Call, document: Mapping[str, Any]) -> ConverseStream:
         """Begin a stream."""

@@ -1,7 +1,7 @@
 """Cohere's v2 wire format, spoken to callers in OpenAI's form: chat, embeddings and rankings."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -10,17 +10,15 @@ from sluice_core.usage.model import Usage
 from sluice_core.usage.policy import part
 from sluice_providers.adapter import MalformedError, Outgoing, Refusal, Whole
 from sluice_providers.chat_answer import NOT_IN_FORM, counted, embeddings
-from sluice_providers.chat_request import inputs, left_out, offered, unlike_a_chat
+from sluice_providers.chat_request import offered, unlike_a_chat
 from sluice_providers.cohere_answer import CohereStream, tokens, translate
+from sluice_providers.cohere_embed import embed_request, vectors_of
 from sluice_providers.cohere_request import translate as translate_request
 from sluice_providers.errors import error_body, kind_of, wrap
 from sluice_providers.framing import SSE
 from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
 from sluice_providers.rerank import ranking, request_of
-
-_INPUT_TYPE: Final = "search_document"
-_EMBEDDING_FIELDS: Final = frozenset({"input", "dimensions", "encoding_format", "input_type"})
 
 
 class CohereAdapter:
@@ -34,7 +32,7 @@ class CohereAdapter:
         target = call.target
         try:
             if call.operation == "embeddings":
-                path, (request, warnings) = "embed", _embed(call, document)
+                path, (request, warnings) = "embed", embed_request(call, document)
             elif call.operation == "rerank":
                 path, (request, warnings) = "rerank", request_of(call, document)
             else:
@@ -55,7 +53,7 @@ class CohereAdapter:
             warnings=warnings,
         )
 
-    def whole(self, call: Call, body: bytes) -> Whole:
+    def whole(self, call: Call, body: bytes, _headers: Mapping[str, str]) -> Whole:
         """Translate a whole answer."""
         document = parse_object(body)
         if call.operation == "chat":
@@ -63,7 +61,7 @@ class CohereAdapter:
         if call.operation == "rerank":
             return ranking(call, document)
         try:
-            rows = list(document["embeddings"]["float"])
+            rows = vectors_of(document)
         except NOT_IN_FORM as exc:
             raise MalformedError("the answer has no list of embeddings") from exc
         return embeddings(call, rows, usage=counted(_embedded, document.get("meta")))
@@ -88,25 +86,6 @@ class CohereAdapter:
             blocked = "blocked" in message.lower()
             kind = FailureKind.CONTENT_POLICY if blocked else FailureKind.KEY_REFUSED
         return Refusal(kind=kind, message=message, body=content)
-
-
-def _embed(call: Call, document: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    warnings = list(left_out(document, _EMBEDDING_FIELDS))
-    kind = document.get("input_type") or call.target.options.get("input_type")
-    if kind is None:
-        kind = _INPUT_TYPE
-        warnings.append(f"input_type: this provider asks for one; {_INPUT_TYPE} was sent")
-    request: dict[str, Any] = {
-        "model": call.target.model,
-        "texts": inputs(document),
-        "input_type": kind,
-        "embedding_types": ["float"],
-        # Otherwise an input that is too long would be cut and nobody told.
-        "truncate": "NONE",
-    }
-    if document.get("dimensions"):
-        request["output_dimension"] = document["dimensions"]
-    return request, tuple(warnings)
 
 
 def _embedded(document: dict[str, Any]) -> Usage:

@@ -76,7 +76,7 @@ class GeminiAdapter:
         rows = [shared | {"content": {"parts": [{"text": text}]}} for text in inputs(document)]
         return {"requests": rows}, left_out(document, EMBEDDING_FIELDS)
 
-    def whole(self, call: Call, body: bytes) -> Whole:
+    def whole(self, call: Call, body: bytes, _headers: Mapping[str, str]) -> Whole:
         """Translate a whole answer."""
         document = parse_object(body)
         if "error" in document:

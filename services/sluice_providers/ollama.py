@@ -44,7 +44,7 @@ class OllamaAdapter:
             warnings=warnings,
         )
 
-    def whole(self, call: Call, body: bytes) -> Whole:
+    def whole(self, call: Call, body: bytes, _headers: Mapping[str, str]) -> Whole:
         """Translate a whole answer."""
         document = parse_object(body)
         if "error" in document:

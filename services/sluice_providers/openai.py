@@ -96,7 +96,7 @@ class OpenAIAdapter:
             newer = "max_completion_tokens" if quirks is None else quirks.max_tokens_field
             document[newer] = limit
 
-    def whole(self, call: Call, body: bytes) -> Whole:
+    def whole(self, call: Call, body: bytes, _headers: Mapping[str, str]) -> Whole:
         """Read the answer and put in the model name that was asked for."""
         if call.operation == "responses":
             return translate(body, model=call.target.model_requested)

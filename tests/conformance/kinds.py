@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """One wire format. `stops` are its stop reasons and what becomes of them; `started` is after how many of the
-    mock's events something has been handed out; `counters` are the counters that it has beside input and output."""
+    mock's events something has been handed out; `counters` are the counters that it has beside input and output;
+    `embedder` is the model that embeds where its name says how."""
 
     model: str
     stops: Mapping[str, str]
@@ -16,6 +17,7 @@ class Kind:
     remote_images: bool = True
     one_call: bool = True
     embeds: bool = False
+    embedder: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     reasons: bool = False
     requires: bool = True
@@ -88,6 +90,8 @@ KINDS: dict[str, Kind] = {
         counters=frozenset({"cached", "cache_write"}),
         remote_images=False,
         one_call=False,
+        embeds=True,
+        embedder="global.cohere.embed-v4:0",
         reasons=True,
     ),
     "cohere": Kind(

@@ -1,6 +1,7 @@
 """What only Bedrock's form has: errors named in a header, keys of several parts, reasoning with signatures."""
 
 import asyncio
+from typing import Any
 
 import orjson
 import pytest
@@ -82,3 +83,40 @@ async def test_no_part_of_a_key_is_quoted(bedrock: Calls) -> None:
         )
     assert answer.failure is FailureKind.KEY_REFUSED
     assert answer.message.endswith("x-amz-security-token:[key]")
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["amazon.titan-embed-text-v2:0", "us.amazon.nova-2-multimodal-embeddings-v1:0"],
+)
+async def test_models_that_embed_one_text_do_so(bedrock: Calls, model: str) -> None:
+    body: dict[str, Any] = {"input": ["one two"], "dimensions": 256}
+    answer = await bedrock(operation="embeddings", model=model, body=body)
+    assert answer.failure is None, answer.message
+    document = orjson.loads(answer.body or b"")
+    assert [len(row["embedding"]) for row in document["data"]] == [256]
+    assert (answer.usage, answer.usage_source) == (Usage(input_tokens=2), "reported")
+    several = await bedrock(operation="embeddings", model=model, body={"input": ["one", "two"]})
+    assert (several.failure, several.param) == (FailureKind.UNTRANSLATABLE, "body.input")
+
+
+async def test_tokens_that_only_a_header_tells_count(bedrock: Calls) -> None:
+    model, body = "cohere.embed-multilingual-v3", {"input": ["one", "three"]}
+    answer = await bedrock(operation="embeddings", model=model, body=body)
+    assert (answer.usage, answer.usage_source) == (Usage(input_tokens=3), "reported")
+    silent = await bedrock(operation="embeddings", model=model, body=body, behaviour="usage=none")
+    assert (silent.failure, silent.usage_source) == (None, "estimated")
+
+
+async def test_a_model_whose_embeddings_are_unknown_is_named(bedrock: Calls) -> None:
+    answer = await bedrock(operation="embeddings", model="twelvelabs.marengo", body={"input": "x"})
+    assert (answer.failure, answer.param) == (FailureKind.UNTRANSLATABLE, "body.model")
+    assert "amazon.titan-embed" in answer.message
+
+
+async def test_amazons_own_ranking_takes_no_version(bedrock: Calls) -> None:
+    body = {"query": "water", "documents": ["fire", "water"]}
+    sent = bedrock.sent(operation="rerank", model="amazon.rerank-v1:0", body=body)
+    assert sent == body
+    answer = await bedrock(operation="rerank", model="amazon.rerank-v1:0", body=body)
+    assert orjson.loads(answer.body or b"")["results"][0]["index"] == 1

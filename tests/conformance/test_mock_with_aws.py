@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import boto3
+import orjson
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
@@ -67,3 +68,12 @@ def test_aws_reads_errors_in_a_stream(sdk: Any) -> None:
         pytest.raises(EventStreamError, match="throttlingException"),
     ):
         list(stream)
+
+
+def test_aws_reads_what_models_are_invoked_for(sdk: Any) -> None:
+    asked = orjson.dumps({"inputText": "one two", "dimensions": 256, "normalize": True})
+    answer = sdk.invoke_model(modelId="amazon.titan-embed-text-v2:0", body=asked)
+    told = orjson.loads(answer["body"].read())
+    assert (len(told["embedding"]), told["inputTextTokenCount"]) == (256, 2)
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    assert headers["x-amzn-bedrock-input-token-count"] == "2"

@@ -1,4 +1,4 @@
-"""The mock's Bedrock side: Converse, its binary stream and errors."""
+"""The mock's Bedrock side: Converse, its binary stream and errors, and the models of InvokeModel."""
 
 import binascii
 import re
@@ -11,10 +11,15 @@ import orjson
 from aiohttp import web
 
 from sluice_devstack.mock_provider.answers import compose, pieces, read_prompt
+from sluice_devstack.mock_provider.bedrock_invoked import (
+    Invoked,
+    invoked_complaint,
+    operation_of,
+)
 from sluice_devstack.mock_provider.behaviour import Behaviour
-from sluice_devstack.mock_provider.form import Asked
+from sluice_devstack.mock_provider.form import Answer, Asked
 
-_PATH = re.compile(r"/model/(?P<model>.+)/(?P<method>converse|converse-stream)")
+_PATH = re.compile(r"/model/(?P<model>.+)/(?P<method>converse|converse-stream|invoke)")
 _ERRORS = {
     400: ("ValidationException", "The model returned the following errors: invalid request"),
     401: ("UnauthorizedException", "The token is not valid."),
@@ -85,7 +90,7 @@ def _ids(message: Mapping[str, Any], kind: str) -> set[str]:
 
 
 class BedrockForm:
-    """Converse, whole and streamed."""
+    """Converse, whole and streamed; InvokeModel for what is no chat."""
 
     stream_type = "application/vnd.amazon.eventstream"
     stream_error = frame(
@@ -100,8 +105,9 @@ class BedrockForm:
         found = _PATH.fullmatch(path)
         if found is None:
             return None
-        streams = found["method"] == "converse-stream"
-        return Asked(model=unquote(found["model"]), operation="chat", streams=streams, body=body)
+        model, streams = unquote(found["model"]), found["method"] == "converse-stream"
+        operation = operation_of(model) if found["method"] == "invoke" else "chat"
+        return Asked(model=model, operation=operation, streams=streams, body=body)
 
     def key(self, request: web.BaseRequest) -> str:
         """The bearer token, or the access key that a signature names."""
@@ -111,10 +117,14 @@ class BedrockForm:
 
     def complaint(self, _request: web.BaseRequest, asked: Asked) -> str | None:
         """What Converse checks: roles, blank texts, results of tools, a toolConfig where there are calls."""
+        if asked.operation != "chat":
+            return invoked_complaint(asked.model, asked.body)
         return complaint(asked.body)
 
-    def answer(self, asked: Asked, _model: str, behaviour: Behaviour, seq: int) -> "Converse":
-        """A message."""
+    def answer(self, asked: Asked, model: str, behaviour: Behaviour, seq: int) -> Answer:
+        """A message, an embedding or a ranking."""
+        if asked.operation != "chat":
+            return Invoked(asked.body, model, behaviour)
         return Converse(asked.body, behaviour, seq)
 
     def error(self, status: int, code: str, message: str = "") -> bytes:

@@ -61,6 +61,13 @@ class Form(Protocol):
 
 
 @runtime_checkable
+class HeadedAnswer(Protocol):
+    """An answer that says something in headers."""
+
+    headers: dict[str, str]
+
+
+@runtime_checkable
 class HeadedErrors(Protocol):
     """A form whose errors have headers of their own."""
 

@@ -26,7 +26,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from sluice_devstack.mock_provider import openai_form
 from sluice_devstack.mock_provider.behaviour import Behaviour, BehaviourError, Latency, Rules, parse
-from sluice_devstack.mock_provider.form import Answer, Asked, Form
+from sluice_devstack.mock_provider.form import Answer, Asked, Form, HeadedAnswer
 from sluice_devstack.mock_provider.forms import form_of
 from sluice_devstack.mock_provider.records import Record, Recorder
 from sluice_devstack.mock_provider.responses import CutError, answer_json, cut, refusal
@@ -136,12 +136,12 @@ class Mock:
         record.usage = answer.usage
         if asked.streams:
             return await self._stream(request, turn, answer)
-        return await self._whole(request, record, behaviour, answer.body())
+        return await self._whole(request, record, behaviour, answer)
 
     async def _whole(
-        self, request: web.BaseRequest, record: Record, behaviour: Behaviour, content: bytes
+        self, request: web.BaseRequest, record: Record, behaviour: Behaviour, answer: Answer
     ) -> web.StreamResponse:
-        kind = _JSON
+        content, kind = answer.body(), _JSON
         if behaviour.fault == "malformed":
             content = content[: len(content) // 2]
         elif behaviour.fault == "empty":
@@ -158,6 +158,8 @@ class Mock:
             record.status, record.bytes = 200, len(content) // 2
             cut(request)
         headers = {"content-type": kind, "x-request-id": _name(record)}
+        if isinstance(answer, HeadedAnswer):
+            headers |= answer.headers
         return self._done(record, web.Response(body=content, headers=headers))
 
     async def _stream(

@@ -50,9 +50,8 @@ def sent(provider: str, *, stream: bool = False, **body: Any) -> dict[str, Any]:
 def message(provider: str, said: dict[str, Any], usage: dict[str, int] | None = None) -> Any:
     choice = {"index": 0, "message": {"role": "assistant", **said}, "finish_reason": "stop"}
     document = {"id": "x", "object": "chat.completion", "created": 1, "choices": [choice]}
-    whole = ADAPTER.whole(
-        call(provider), orjson.dumps(document | ({"usage": usage} if usage else {}))
-    )
+    body = orjson.dumps(document | ({"usage": usage} if usage else {}))
+    whole = ADAPTER.whole(call(provider), body, {})
     answer: dict[str, Any] = orjson.loads(whole.body)
     ChatCompletion.model_validate(answer)
     return answer["choices"][0]["message"], whole

@@ -94,7 +94,7 @@ def spoilt(document: Any, data: st.DataObject) -> Any:
 def test_whole_answers(kind: str, data: st.DataObject) -> None:
     document = spoilt(orjson.loads(ANSWERS[kind].body()), data)
     try:
-        whole = adapter_for(kind).whole(call(kind, stream=False), orjson.dumps(document))
+        whole = adapter_for(kind).whole(call(kind, stream=False), orjson.dumps(document), {})
     except AdapterError:
         return
     assert orjson.loads(whole.body)["choices"]
