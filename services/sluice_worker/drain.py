@@ -8,6 +8,7 @@ import structlog
 from sluice_core.jobs.repository import JobRepository
 from sluice_core.publishing.service import Publisher
 from sluice_platform.db import DATABASE_ERRORS
+from sluice_worker.call import CallStep
 from sluice_worker.dispatch import Dispatcher
 from sluice_worker.holdings import Holdings
 from sluice_worker.settle import SettleStep
@@ -23,16 +24,18 @@ async def drain(
     dispatcher: Dispatcher,
     jobs: JobRepository,
     holdings: Holdings,
+    *,
+    calls: CallStep,
     settle: SettleStep,
     publisher: Publisher,
-    *,
     grace_s: float,
 ) -> None:
     """Give back what has not started, then wait at most `grace_s` seconds for calls, settlements and events."""
     dispatcher.held_back = True
     deadline = time.monotonic() + grace_s
     await _give_back(dispatcher, jobs, holdings)
-    while (len(holdings) or len(settle)) and time.monotonic() < deadline:
+    # An answered job's call may still be read on: what it cost is not known before its end.
+    while (len(holdings) or calls.flights or len(settle)) and time.monotonic() < deadline:
         await asyncio.sleep(POLL_S)
         # What a poll in progress, or a claim, still brought.
         await _give_back(dispatcher, jobs, holdings)

@@ -297,8 +297,9 @@ class Worker(Handover):
             self.dispatcher,
             self.jobs,
             self.holdings,
-            self.settle,
-            self.publisher,
+            calls=self.calls,
+            settle=self.settle,
+            publisher=self.publisher,
             grace_s=grace_s,
         )
 

@@ -256,6 +256,23 @@ async def test_no_more_than_a_share_is_hedged(gateway: tuple[System, Client], ru
     assert 1 <= hedged <= 1 + 30 * 0.1
 
 
+async def test_a_worker_that_stops_hears_the_slower_one_out(
+    gateway: tuple[System, Client], rules: Any
+) -> None:
+    system, client = gateway
+    await rules(f"latency={SLOW_S}s")
+    result = await client.complete(body("last"), timeout=20)
+    assert result.report["account"] == "two"
+    await system.workers["worker-1"].stop()
+    rows = await attempts(system, result.id)
+    assert [(row["account"], row["booked"]) for row in rows] == [
+        ("one", "cancelled"),
+        ("two", "succeeded"),
+    ]
+    system.start_worker("next")
+    await system.ready("next")
+
+
 async def test_a_worker_that_dies_with_both_under_way_loses_nothing(
     gateway: tuple[System, Client], rules: Any
 ) -> None:
@@ -268,7 +285,7 @@ async def test_a_worker_that_dies_with_both_under_way_loses_nothing(
         return bool(await system.pool.fetchval("select count(*) from sluice.reading_on"))
 
     await eventually(both, within_s=5.0)
-    system.workers["worker-1"].kill()
+    list(system.workers.values())[-1].kill()
     system.start_worker("heir")
     result = await waiting
     assert result.state == "succeeded"
