@@ -44,7 +44,7 @@ def explain(
     class_name: Annotated[
         str, typer.Option("--class", help="realtime, standard or bulk.")
     ] = "standard",
-    operation: Annotated[str, typer.Option(help="chat, responses or embeddings.")] = "chat",
+    operation: Annotated[str, typer.Option(help="chat, responses, embeddings or rerank.")] = "chat",
     tokens: Annotated[int, typer.Option(min=0, help="Input tokens.")] = 100,
     output_tokens: Annotated[
         int, typer.Option(min=0, help="Output tokens that the answer will likely have.")

@@ -49,7 +49,9 @@ class Escalation:
     def goes_up(self, flight: Flight, report: Report, why: str) -> Report:
         """The flight's next attempt is in the next tier; returns how the one that did not pass is booked."""
         self.let_go(flight)
-        flight.kept = report
+        # Where it is given after all, who asked is told that it is the lesser one.
+        warning = f"escalation: {why}; no better answer was to be had"
+        flight.kept = replace(report, warnings=(*report.warnings, warning))
         self._bytes += len(report.body or b"")
         flight.level += 1
         flight.tried, flight.fell_back = frozenset(), None

@@ -104,6 +104,7 @@ async def test_one_that_is_not_as_asked_for_goes_up_and_both_are_paid(
         "dear",
         2,
     )
+    assert result.report["warnings"] == []
     first, second = await attempts(system, result)
     assert (first["account"], first["code"], first["booked"]) == (
         "cheap",
@@ -143,6 +144,9 @@ async def test_where_nothing_better_can_be_had_the_answer_that_is_there_is_given
     result = await client.complete(body("first", response_format=WANTED), timeout=20)
     assert (result.state, result.report["account"]) == ("succeeded", "cheap")
     assert result.body["choices"][0]["message"]["content"] == "You said: first"
+    (warning,) = result.report["warnings"]
+    assert warning.startswith("escalation: ")
+    assert warning.endswith("no better answer was to be had")
     outcomes = [(row["account"], row["code"]) for row in await attempts(system, result)]
     assert outcomes == [("cheap", "provider_invalid_response"), ("dear", "provider_unavailable")]
     await system.mock.forget_rule(rule)
