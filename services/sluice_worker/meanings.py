@@ -1,5 +1,6 @@
 """Looks for answers to words that mean the same, once there is none to the same words."""
 
+import time
 from collections import OrderedDict
 from typing import Final
 
@@ -15,6 +16,8 @@ from sluice_worker.flight import Flight
 
 REMEMBERED: Final = 1_000
 """Vectors of words that were asked for lately."""
+TELL_S: Final = 10.0
+"""Between two lines of the log on jobs that got no vector: where limits are tight, that may be most of them."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -26,6 +29,8 @@ class Meanings:
         self._repository = repository
         self._errands = errands
         self._vectors: OrderedDict[tuple[str, str, str], str] = OrderedDict()
+        self._without = 0
+        self._told_at = float("-inf")
 
     async def look(self, flight: Flight, by: Semantic) -> tuple[Meaning | None, Near | None]:
         """What the job means, and the stored answer nearest to it; None each where there is none, or it cannot be told."""
@@ -53,14 +58,21 @@ class Meanings:
             return known
         answer = await self._errands.embedding(flight, words, model=by.model, within_s=by.timeout)
         if answer is None:
-            _log.warning("cache.no_vector", job_id=str(flight.id), model=by.model)
+            self._no_vector(by.model, "refused, failed or not there in time")
             return None
         try:
             vector = vector_of(answer)
         except ValueError as exc:
-            _log.warning("cache.no_vector", job_id=str(flight.id), model=by.model, error=str(exc))
+            self._no_vector(by.model, str(exc))
             return None
         self._vectors[key] = vector
         while len(self._vectors) > REMEMBERED:
             self._vectors.popitem(last=False)
         return vector
+
+    def _no_vector(self, model: str, why: str) -> None:
+        self._without += 1
+        now = time.monotonic()
+        if now - self._told_at >= TELL_S:
+            _log.warning("cache.no_vector", model=model, why=why, jobs=self._without)
+            self._told_at, self._without = now, 0
