@@ -2,6 +2,7 @@
 
 ClientError
 ├── NotConfigured        an argument or a SLUICE_ variable is missing or wrong
+├── NotConnected         Kafka cannot be reached, or lets nobody in by this name
 ├── NotAccepted          Kafka did not take the record
 ├── RepliesUnreadable    the reply topic does not exist or cannot be read
 ├── ReplyTimeout         no result in time; the job goes on
@@ -19,6 +20,10 @@ class ClientError(Exception):
 
 class NotConfigured(ClientError):
     """The client cannot be made as asked; the message says what to set."""
+
+
+class NotConnected(ClientError):
+    """Kafka cannot be reached, refuses the login, or lets this user write nothing; the message says what to check."""
 
 
 class NotAccepted(ClientError):

@@ -73,7 +73,8 @@ class ReplyReader:
     async def _from_the_end(self) -> None:
         if self._topic not in await self._consumer.topics():
             raise RepliesUnreadable(
-                f"there is no topic {self._topic}; `sluice topics create` makes it"
+                f"there is no topic {self._topic} (`sluice topics create` makes it), or this user "
+                "may not see it"
             )
         numbers = await self._partitions_of(self._topic)
         partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from sluice_client.envelope import Outgoing
-from sluice_client.errors import NotAccepted
+from sluice_client.errors import NotAccepted, NotConnected
 from sluice_client.model import Submitted
 from sluice_client.replies import ReplyReader
 from sluice_client.waiting import Router, Waiter, watch_sending
@@ -121,6 +121,12 @@ class Wire:
         )
         try:
             await producer.start()
+        except (KafkaError, OSError) as exc:
+            await producer.stop()
+            raise NotConnected(
+                f"Kafka at {self._arguments['bootstrap_servers']} does not take this client: {exc!r}. "
+                "Check the address, the login, and whether it may write to the job topics."
+            ) from exc
         except BaseException:
             await producer.stop()
             raise

@@ -69,7 +69,9 @@ class Process:
                 pass_fds=tuple(keep_open),
             )
         self.pid = self._read_pid()
-        self._measured = psutil.Process(self.pid) if psutil.pid_exists(self.pid) else None
+        self._measured: psutil.Process | None = None
+        with suppress(psutil.NoSuchProcess):  # it may have ended already
+            self._measured = psutil.Process(self.pid)
 
     def _read_pid(self) -> int:
         assert self._supervisor.stdout is not None

@@ -10,8 +10,13 @@ from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    AuthenticationMethodNotSupported,
+    KafkaError,
+    SaslAuthenticationFailed,
+)
 from aiokafka.helpers import create_ssl_context
 from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
@@ -188,19 +193,51 @@ async def cluster_id(settings: Settings) -> str:
 
 
 async def wait_for_kafka(settings: Settings, timeout_s: float) -> None:
-    """Returns once a broker answers; raises StartupError after `timeout_s`."""
+    """Returns once a broker answers.
+
+    Raises StartupError after `timeout_s`, at once where waiting cannot help (login, certificate).
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         late = time.monotonic() >= deadline
         try:
             if (await _describe(settings))[1]:
                 return
+        except _RefusedError:
+            raise
         except StartupError:
             if late:
                 raise
         if late:
             raise StartupError(f"Kafka at {settings.kafka} has no registered broker; see its log.")
         await asyncio.sleep(_POLL_S)
+
+
+class _RefusedError(StartupError):
+    """A broker is there and does not let us in."""
+
+
+async def _raise_refusal(settings: Settings) -> None:
+    """Where a broker refuses us, say why: the clients tell that in their logs alone."""
+    brokers, secured = settings.need_kafka(), security(settings)
+    for host, port, _family in collect_hosts(brokers):
+        try:
+            connection = await create_conn(
+                host, port, client_id=_CLIENT, request_timeout_ms=_ADMIN_TIMEOUT_MS, **secured
+            )
+        except (SaslAuthenticationFailed, AuthenticationMethodNotSupported) as exc:
+            raise _RefusedError(
+                f"Kafka at {brokers} refuses the login: {exc}. Check SLUICE_KAFKA_SASL_MECHANISM, "
+                "SLUICE_KAFKA_SASL_USERNAME and SLUICE_KAFKA_SASL_PASSWORD."
+            ) from exc
+        except ssl.SSLCertVerificationError as exc:
+            raise _RefusedError(
+                f"the certificate of Kafka at {brokers} does not verify: {exc}. "
+                "Check SLUICE_KAFKA_SSL_CAFILE, and the names it was made out for."
+            ) from exc
+        except (KafkaError, OSError, TimeoutError):
+            continue
+        connection.close()
 
 
 async def _describe(settings: Settings) -> tuple[str, int]:
@@ -210,6 +247,7 @@ async def _describe(settings: Settings) -> tuple[str, int]:
         await client.start()
         cluster = await client.describe_cluster()
     except (KafkaError, OSError) as exc:
+        await _raise_refusal(settings)
         raise StartupError(
             f"Kafka at {settings.kafka} does not answer: {exc!r}. Start it, or check SLUICE_KAFKA "
             "and the SLUICE_KAFKA_… security settings."

@@ -90,16 +90,20 @@ def _intake_topics(config: Config, topics: Topics) -> list[str]:
     return [*own, topics.control, *(topic.name for topic in config.intake.topics)]
 
 
-def _worker(config: Config, topics: Topics) -> list[Grant]:
+def _groups(config: Config, principal: str, *operations: str) -> list[Grant]:
     prefix = config.kafka.prefix
-    groups = [*(group_of(job_class, prefix) for job_class in JobClass), control_group(prefix)]
+    names = [*(group_of(job_class, prefix) for job_class in JobClass), control_group(prefix)]
+    return [
+        Grant(principal=principal, resource="group", name=name, operations=operations)
+        for name in names
+    ]
+
+
+def _worker(config: Config, topics: Topics) -> list[Grant]:
     events = [*_answer_topics(config, topics), topics.usage, topics.dead_letters]
     return [
         *_read(WORKER, _intake_topics(config, topics)),
-        *(
-            Grant(principal=WORKER, resource="group", name=group, operations=("Read", "Describe"))
-            for group in groups
-        ),
+        *_groups(config, WORKER, "Read", "Describe"),
         *_write(WORKER, events),
     ]
 
@@ -114,6 +118,8 @@ def _keeper(config: Config, topics: Topics) -> list[Grant]:
             _topic(KEEPER, name, "Read", "Describe", "Delete")
             for name in _intake_topics(config, topics)
         ),
+        # It looks how far the workers have come.
+        *_groups(config, KEEPER, "Describe"),
         *_write(KEEPER, events),
     ]
 
