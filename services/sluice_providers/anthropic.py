@@ -45,13 +45,11 @@ class AnthropicAdapter:
 
     def whole(self, call: Call, body: bytes, _headers: Mapping[str, str]) -> Whole:
         """Translate a whole message."""
-        return translate(body, model=call.target.model_requested)
+        return translate(call, body)
 
     def stream(self, call: Call, document: Mapping[str, Any]) -> AnthropicStream:
         """Begin a stream."""
-        options = document.get("stream_options")
-        asked = isinstance(options, dict) and bool(options.get("include_usage"))
-        return AnthropicStream(model=call.target.model_requested, usage_asked=asked)
+        return AnthropicStream(call, document)
 
     def refusal(self, status: int, body: bytes, _headers: Mapping[str, str]) -> Refusal:
         """Translate `{type: error, error: {type, message}}`; Anthropic's type serves as OpenAI's code."""

@@ -14,6 +14,7 @@ from sluice_providers.chat_answer import (
     TranslatedStream,
     completion,
     counted,
+    message_of,
     tool_call,
 )
 from sluice_providers.errors import error_body
@@ -92,14 +93,7 @@ def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     thoughts = [
         _thought(block["reasoningContent"]) for block in blocks if "reasoningContent" in block
     ]
-    message: dict[str, Any] = {"content": "".join(text) if text or not calls else None}
-    if calls:
-        message["tool_calls"] = calls
-    if thoughts:
-        message["reasoning_content"] = "".join(block.get("thinking", "") for block in thoughts)
-        # Sent back as they are, they let a conversation with tools go on reasoning.
-        message["thinking_blocks"] = thoughts
-    return message
+    return message_of(text, calls, thoughts)
 
 
 def _thought(reasoning: dict[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,22 @@ def tool_call(
     return {"id": identity, "type": "function", "function": function} | more
 
 
+def message_of(
+    text: Sequence[str],
+    calls: Sequence[dict[str, Any]],
+    thoughts: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """A message of texts, tool calls and blocks of thinking in the form that Anthropic's messages have."""
+    message: dict[str, Any] = {"content": "".join(text) if text or not calls else None}
+    if calls:
+        message["tool_calls"] = calls
+    if thoughts:
+        message["reasoning_content"] = "".join(block.get("thinking", "") for block in thoughts)
+        # Sent back as they are, they let a conversation with tools go on thinking.
+        message["thinking_blocks"] = thoughts
+    return message
+
+
 def completion(
     call: Call,
     messages: Sequence[tuple[dict[str, Any], str]],

@@ -14,7 +14,7 @@ from sluice_providers.chat_request import offered, unlike_a_chat
 from sluice_providers.cohere_answer import CohereStream, tokens, translate
 from sluice_providers.cohere_embed import embed_request, vectors_of
 from sluice_providers.cohere_request import translate as translate_request
-from sluice_providers.errors import error_body, kind_of, wrap
+from sluice_providers.errors import kind_of, told
 from sluice_providers.framing import SSE
 from sluice_providers.parsing import parse_object
 from sluice_providers.port import Call
@@ -72,15 +72,7 @@ class CohereAdapter:
 
     def refusal(self, status: int, body: bytes, _headers: Mapping[str, str]) -> Refusal:
         """Translate `{message}`. 498 is a token that is no longer valid, or a text that is blocked."""
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            document = None
-        said = document.get("message") if isinstance(document, dict) else None
-        if isinstance(said, str) and said:
-            message, content = said, error_body(said)
-        else:
-            message, content = wrap(status, body)
+        message, content = told(status, body, "message")
         kind = kind_of(status, code="", message=message)
         if status == 498:
             blocked = "blocked" in message.lower()

@@ -120,3 +120,13 @@ def wrap(status: int, body: bytes) -> tuple[str, bytes]:
     text = body[:_TEXT_BYTES].decode(errors="replace").strip()
     message = text or f"the provider answered {status} without a body"
     return message, error_body(message)
+
+
+def told(status: int, body: bytes, field: str) -> tuple[str, bytes]:
+    """The message and the body for an error answer that says its message in one field."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    said = document.get(field) if isinstance(document, dict) else None
+    return (said, error_body(said)) if isinstance(said, str) and said else wrap(status, body)

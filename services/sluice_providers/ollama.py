@@ -10,7 +10,7 @@ from sluice_core.usage.policy import count
 from sluice_providers.adapter import MalformedError, Outgoing, Refusal, Whole
 from sluice_providers.chat_answer import NOT_IN_FORM, counted, embeddings
 from sluice_providers.chat_request import inputs, left_out, offered, unlike_a_chat
-from sluice_providers.errors import error_body, kind_of, wrap
+from sluice_providers.errors import kind_of, told
 from sluice_providers.framing import NDJSON
 from sluice_providers.ollama_answer import OllamaStream, reported, translate
 from sluice_providers.ollama_request import translate as translate_request
@@ -62,15 +62,7 @@ class OllamaAdapter:
 
     def refusal(self, status: int, body: bytes, _headers: Mapping[str, str]) -> Refusal:
         """Translate `{error: "…"}`."""
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            document = None
-        said = document.get("error") if isinstance(document, dict) else None
-        if isinstance(said, str) and said:
-            message, content = said, error_body(said)
-        else:
-            message, content = wrap(status, body)
+        message, content = told(status, body, "error")
         kind = kind_of(status, code="", message=message)
         return Refusal(kind=kind, message=message, body=content)
 

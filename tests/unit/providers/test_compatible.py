@@ -1,42 +1,30 @@
 """Requests go out as each compatible server knows them, and what it answers comes back as OpenAI's."""
 
 from typing import Any
-from uuid import UUID
 
 import orjson
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from tests.unit.providers.calls import call_of
 
 from sluice_core.config.compatible import ROWS, Quirks, quirks_of
 from sluice_core.config.load import parse_config
 from sluice_providers.adapter import ReportedError
 from sluice_providers.openai import OpenAIAdapter
-from sluice_providers.port import Call, Target
+from sluice_providers.port import Call
 from sluice_providers.sse import Event
 
 ADAPTER = OpenAIAdapter()
 
 
 def call(provider: str, *, stream: bool = False, quirks: Quirks | None = None) -> Call:
-    target = Target(
-        account="it",
-        kind="openai",
+    return call_of(
+        "openai",
+        stream=stream,
         provider=provider,
         base_url="http://it/v1",
-        model="m",
-        model_requested="fast",
         default_max_tokens=9,
         quirks=quirks_of(provider, quirks),
-    )
-    return Call(
-        job_id=UUID(int=1),
-        attempt=1,
-        operation="chat",
-        body=b"",
-        stream=stream,
-        target=target,
-        deadline=1.0,
-        answer_bytes_limit=1,
     )
 
 

@@ -3,31 +3,19 @@
 import base64
 import struct
 from typing import Any
-from uuid import UUID
 
 import orjson
 import pytest
+from tests.unit.providers.calls import call_of
 
 from sluice_core.usage.model import Usage
 from sluice_providers.adapter import EmptyError, MalformedError
 from sluice_providers.chat_answer import embeddings
-from sluice_providers.port import Call, Target
+from sluice_providers.port import Call
 
 
 def call(**body: Any) -> Call:
-    target = Target(
-        account="a", kind="k", provider="p", base_url="http://x", model="m", model_requested="fast"
-    )
-    return Call(
-        job_id=UUID(int=1),
-        attempt=1,
-        operation="embeddings",
-        body=orjson.dumps(body),
-        stream=False,
-        target=target,
-        deadline=9,
-        answer_bytes_limit=9,
-    )
+    return call_of("openai", body, operation="embeddings")
 
 
 def test_floats_and_base64() -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from typing import Any
-from uuid import UUID
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.providers.calls import call_of
 
 from sluice_devstack.mock_provider.bedrock_form import Converse
 from sluice_devstack.mock_provider.behaviour import parse
@@ -15,7 +15,7 @@ from sluice_devstack.mock_provider.cohere_form import Chat
 from sluice_devstack.mock_provider.gemini_form import Generated
 from sluice_devstack.mock_provider.ollama_form import Said
 from sluice_providers.adapter import AdapterError
-from sluice_providers.port import Call, Target
+from sluice_providers.port import Call
 from sluice_providers.registry import adapter_for
 from sluice_providers.sse import Event
 
@@ -43,23 +43,7 @@ WRONG = st.sampled_from([None, 0, -1, 2.5, True, "", "x", [], [1], {}, {"a": 1}]
 
 
 def call(kind: str, *, stream: bool) -> Call:
-    return Call(
-        job_id=UUID(int=1),
-        attempt=1,
-        operation="chat",
-        body=orjson.dumps({"messages": MESSAGES}),
-        stream=stream,
-        target=Target(
-            account="a",
-            kind=kind,
-            provider=kind,
-            base_url="http://x",
-            model="m",
-            model_requested="fast",
-        ),
-        deadline=9,
-        answer_bytes_limit=9,
-    )
+    return call_of(kind, {"messages": MESSAGES}, stream=stream)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

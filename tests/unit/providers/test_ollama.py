@@ -6,12 +6,12 @@ import ollama
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.providers.calls import target_of
 
 from sluice_providers.adapter import UntranslatableError
 from sluice_providers.ndjson import NdjsonParser
 from sluice_providers.ollama_answer import read_usage
 from sluice_providers.ollama_request import translate
-from sluice_providers.port import Target
 from sluice_providers.sse import EventTooLargeError
 
 USER = {"role": "user", "content": "hi"}
@@ -19,15 +19,7 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 
 
 def make(model: str = "qwen3", **body: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    target = Target(
-        account="a",
-        kind="ollama",
-        provider="ollama",
-        base_url="http://x",
-        model=model,
-        model_requested="fast",
-        options={"num_ctx": "8192"},
-    )
+    target = target_of("ollama", model=model, options={"num_ctx": "8192"})
     request, warnings = translate(
         {"model": "fast", "messages": [USER]} | body, target, stream=False
     )

@@ -1,31 +1,19 @@
 """Answers to rankings that are not what they should be, and how many searches a ranking may count as."""
 
 from typing import Any
-from uuid import uuid4
 
-import orjson
 import pytest
+from tests.unit.providers.calls import call_of
 
 from sluice_core.usage.policy import searches
 from sluice_providers.adapter import EmptyError, MalformedError
-from sluice_providers.port import Call, Target
+from sluice_providers.port import Call
 from sluice_providers.rerank import ranking, request_of
 
 
 def call(**body: Any) -> Call:
-    target = Target(
-        account="a", kind="cohere", provider="cohere", base_url="", model="r", model_requested="f"
-    )
-    return Call(
-        job_id=uuid4(),
-        attempt=1,
-        operation="rerank",
-        body=orjson.dumps({"query": "q", "documents": ["a", "b"], **body}),
-        stream=False,
-        target=target,
-        deadline=1.0,
-        answer_bytes_limit=1000,
-    )
+    asked = {"query": "q", "documents": ["a", "b"], **body}
+    return call_of("cohere", asked, operation="rerank")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +44,7 @@ def test_what_is_not_sent_is_said() -> None:
     request, warnings = request_of(
         call(), {"query": "q", "documents": [{"text": "a"}], "stream": True}
     )
-    assert request == {"model": "r", "query": "q", "documents": ["a"]}
+    assert request == {"model": "m", "query": "q", "documents": ["a"]}
     assert [warning.split(":")[0] for warning in warnings] == ["stream"]
 
 

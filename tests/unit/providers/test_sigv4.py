@@ -1,7 +1,6 @@
 """Signatures are those of AWS's published examples and test suite, and those of its own SDK."""
 
 from datetime import UTC, datetime
-from uuid import UUID
 
 import orjson
 import pytest
@@ -10,9 +9,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.providers.calls import call_of
 
 from sluice_providers.bedrock import BedrockAdapter, keys_of
-from sluice_providers.port import Call, Target
 from sluice_providers.sigv4 import Keys, Signable, signed, signing_key
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -148,25 +147,8 @@ def test_calls_are_signed_or_bear_a_token(
     key: str, base: str, options: dict[str, str], scope: str | None
 ) -> None:
     body = {"messages": [{"role": "user", "content": "hi"}]}
-    call = Call(
-        job_id=UUID(int=1),
-        attempt=1,
-        operation="chat",
-        body=b"",
-        stream=False,
-        target=Target(
-            account="a",
-            kind="bedrock",
-            provider="aws.bedrock",
-            base_url=base,
-            model="amazon.nova-lite-v1:0",
-            model_requested="m",
-            options=options,
-        ),
-        deadline=9,
-        answer_bytes_limit=9,
-        api_key=key,
-    )
+    model = "amazon.nova-lite-v1:0"
+    call = call_of("bedrock", api_key=key, base_url=base, model=model, options=options)
     outgoing = BedrockAdapter().outgoing(call, body)
     headers = dict(outgoing.headers)
     assert outgoing.url == f"{base}/model/amazon.nova-lite-v1:0/converse"

@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 import pytest
 from openai.types.chat import ChatCompletion
+from tests.unit.providers.calls import call_of
 
 from sluice_core.usage.model import Usage
 from sluice_core.usage.policy import estimate, estimate_input
@@ -108,9 +109,10 @@ def test_broken_streams_raise() -> None:
     with pytest.raises(EmptyError):
         OpenAIStream(model="fast", usage_asked=False).whole()
     with pytest.raises(MalformedError):
-        feed(AnthropicStream(model="fast", usage_asked=False), {"type": "content_block_delta"})
+        feed(AnthropicStream(call_of("anthropic"), {}), {"type": "content_block_delta"})
 
 
+USAGE_ASKED = {"stream_options": {"include_usage": True}}
 THINKING = {"type": "thinking", "thinking": "let me see", "signature": "sig"}
 TOOL_USE = {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}}
 ANTHROPIC_USAGE = {
@@ -174,7 +176,7 @@ def anthropic_events() -> list[dict[str, Any]]:
 
 
 def test_anthropic_whole_and_streamed_are_the_same() -> None:
-    stream = AnthropicStream(model="fast", usage_asked=True)
+    stream = AnthropicStream(call_of("anthropic"), USAGE_ASKED)
     chunks = feed(stream, *anthropic_events())
     assert stream.done
     assert chunks[-1]["choices"] == []
@@ -187,7 +189,7 @@ def test_anthropic_whole_and_streamed_are_the_same() -> None:
         "stop_reason": "tool_use",
         "usage": ANTHROPIC_USAGE,
     }
-    direct = translate(orjson.dumps(body), model="fast")
+    direct = translate(call_of("anthropic"), orjson.dumps(body))
     assert stream.usage == direct.usage
     assert direct.usage == Usage(
         input_tokens=140,
@@ -258,7 +260,7 @@ def test_one_counter_that_is_no_number_makes_anthropics_usage_unreported(wrong: 
         "stop_reason": "end_turn",
         "usage": usage,
     }
-    answer = translate(orjson.dumps(body), model="fast")
+    answer = translate(call_of("anthropic"), orjson.dumps(body))
     assert answer.usage is None
     assert "usage" not in orjson.loads(answer.body)
 
