@@ -13,10 +13,11 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from sluice_devstack.errors import BinariesMissing, DevstackError, ServerFailed
-from sluice_devstack.ground import LOOPBACK, DirectoryLock, free_port, require_port
+from sluice_devstack.errors import BinariesMissing, ServerFailed
+from sluice_devstack.ground import LOOPBACK, DirectoryLock, free_port
 from sluice_devstack.jars import broker_jars
 from sluice_devstack.processes import Process
+from sluice_devstack.server import EmbeddedServer
 
 # The largest value is a dead letter's 8 MiB + 128 KiB; the rest is for keys and headers.
 _LARGEST_MESSAGE = 8 * 1024 * 1024 + 256 * 1024
@@ -54,70 +55,30 @@ _START_TIMEOUT_S = 90.0
 _POLL_S = 0.1
 
 
-class EmbeddedKafka:
+class EmbeddedKafka(EmbeddedServer):
     """One Kafka broker and controller on the loopback interface, with data in `data_dir`.
 
-    `heap` is the JVM's -Xmx. The first start on a machine fetches the broker's jars. It ends with
-    this process, however that ends; what it acknowledged is there at the next start.
+    `heap` is the JVM's -Xmx. The first start on a machine fetches the broker's jars: it may raise
+    JarsUnavailable or JarMismatch.
     """
 
+    name = "Kafka"
+
     def __init__(self, data_dir: Path, *, port: int | None = None, heap: str = "256m") -> None:
-        self.data_dir = data_dir.resolve()
-        self.log = self.data_dir / "server.log"
+        super().__init__(data_dir, port=port)
         self._logs = self.data_dir / "logs"
-        self._asked_port = port
-        self._port = port
         self._controller_port: int | None = None
         self._heap = heap
-        self._process: Process | None = None
 
     @property
     def bootstrap(self) -> str:
         """`host:port` for clients; it stays the same over `restart`."""
-        if self._port is None:
-            raise DevstackError("the embedded Kafka has no address before it is started")
-        return f"{LOOPBACK}:{self._port}"
-
-    @property
-    def process(self) -> Process:
-        """The broker. Raises DevstackError before the first `start`."""
-        if self._process is None:
-            raise DevstackError("the embedded Kafka is not started")
-        return self._process
-
-    @property
-    def pid(self) -> int:
-        """The broker's process id."""
-        return self.process.pid
-
-    async def start(self) -> None:
-        """Starts the broker and returns once it answers and has registered itself.
-
-        Raises DataDirectoryInUse, PortBusy, JarsUnavailable, JarMismatch or ServerFailed.
-        """
-        if self._process is not None and self._process.returncode is None:
-            return
-        await asyncio.to_thread(self._launch)
-        try:
-            await self._answers()
-        except BaseException:
-            await self.process.stop()
-            raise
-
-    async def stop(self) -> None:
-        """Stops the broker in order (SIGTERM)."""
-        if self._process is not None:
-            await self._process.stop()
+        return f"{LOOPBACK}:{self.port}"
 
     async def kill(self) -> None:
         """Crashes the broker (SIGKILL)."""
         self.process.kill()
         await self.process.wait(30.0)
-
-    async def restart(self) -> None:
-        """Stops the broker if it runs and starts it again on the same port."""
-        await self.stop()
-        await self.start()
 
     def freeze(self) -> None:
         """The broker stands still; its connections stay open."""
@@ -126,13 +87,6 @@ class EmbeddedKafka:
     def thaw(self) -> None:
         """A frozen broker goes on."""
         self.process.thaw()
-
-    async def __aenter__(self) -> "EmbeddedKafka":
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
 
     def _launch(self) -> None:
         java = _java()
@@ -166,10 +120,7 @@ class EmbeddedKafka:
         ]
 
     def _choose_ports(self) -> None:
-        if self._port is not None:
-            require_port(self._port, "Kafka")
-        else:
-            self._port = free_port()
+        self._choose_port()
         self._controller_port = free_port()
         while self._controller_port == self._port:
             self._controller_port = free_port()

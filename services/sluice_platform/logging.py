@@ -9,13 +9,14 @@ from typing import TextIO
 import structlog
 from structlog.typing import Processor
 
-# While a broker is away its clients say so about fifteen times a second each.
-_NOISY = ("aiokafka", "faststream", "kafka")
+# While a broker is away its clients say so about fifteen times a second each, and a pool whose
+# server is away with a traceback every time.
+_NOISY = ("aiokafka", "asyncpg", "faststream", "kafka")
 _NOISE_INTERVAL_S = 10.0
 
 
 class RateLimit(logging.Filter):
-    """Lets one record per logger and message template pass in `interval_s` seconds.
+    """Lets one record per logger and message template pass in `interval_s` seconds, in one line.
 
     The next one that passes says how many were held back in between.
     """
@@ -37,6 +38,9 @@ class RateLimit(logging.Filter):
             self._seen[key] = (last, held_back + 1)
             return False
         self._seen[key] = (now, 0)
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            record.msg = f"{record.getMessage()}: {record.exc_info[1]!r}"
+            record.exc_info, record.args = None, ()
         if held_back:
             record.msg = f"{record.msg} ({held_back} more like this held back)"
         return True

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.failover import storm as failover_storm
-from tests.failover.gate import Gate
+from tests.forwarder import Forwarder
 from tests.money.storm import SCOPES, configuration, log_decisions
 from tests.money.storm import storm as money_storm
 from tests.storm.storm import Plan, run
@@ -20,6 +20,7 @@ from tests.system import System
 from sluice_devstack.postgres import EmbeddedPostgres
 from sluice_devstack.stack import Stack
 from sluice_migrations.run import upgrade_async
+from sluice_platform.logging import configure_logging
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 
@@ -126,7 +127,7 @@ async def failover(seconds: float) -> bool:
     """One of three accounts dies in each way for so long; True if no job failed for it and it was left alone."""
     with tempfile.TemporaryDirectory(prefix="sluice-failover-") as directory:
         Path(directory).chmod(0o755)
-        async with Stack(Path(directory) / "stack") as stack, Gate() as gate:
+        async with Stack(Path(directory) / "stack") as stack, Forwarder() as gate:
             dsn = stack.postgres.dsn
             await upgrade_async(dsn)
             async with System(
@@ -180,6 +181,7 @@ def main() -> int:
     )
     parser.add_argument("--snapshot", type=float, default=600.0, help="seconds it is held open")
     chosen = parser.parse_args()
+    configure_logging()
     say(f"seed {chosen.seed}")
     return 0 if asyncio.run(everything(chosen)) else 1
 

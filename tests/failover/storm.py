@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tests.bench.drive import Driver, percentile
-from tests.failover.gate import Gate
+from tests.forwarder import Forwarder
 from tests.system import System, prices
 from tests.waiting import eventually
 
@@ -46,7 +46,7 @@ WAYS: Final = {
 """What the mock provider is told; None: its port is closed."""
 
 
-def configuration(mock_url: str, gate: Gate) -> dict[str, Any]:
+def configuration(mock_url: str, gate: Forwarder) -> dict[str, Any]:
     """Three accounts at the same provider; `ill` is reached through the gate."""
     account = {
         "kind": "openai",
@@ -102,7 +102,12 @@ class Death:
 
 
 async def storm(
-    system: System, gate: Gate, *, seconds: float, ways: Sequence[str], say: Callable[[str], None]
+    system: System,
+    gate: Forwarder,
+    *,
+    seconds: float,
+    ways: Sequence[str],
+    say: Callable[[str], None],
 ) -> list[Death]:
     """Each way for `seconds`, after as many in health; the account is mended in between."""
     for account in ACCOUNTS[1:]:
@@ -111,7 +116,7 @@ async def storm(
 
 
 async def _die(
-    system: System, gate: Gate, way: str, seconds: float, say: Callable[[str], None]
+    system: System, gate: Forwarder, way: str, seconds: float, say: Callable[[str], None]
 ) -> Death:
     streams = way == "cut streams"
     async with Driver(system, model="spread", options={"on_unknown": "retry"}) as driver:
@@ -186,7 +191,7 @@ async def _p99_ms(driver: Driver, seconds: float) -> float:
     return percentile(driver.latencies, 0.99)
 
 
-async def _kill(system: System, gate: Gate, way: str) -> int | None:
+async def _kill(system: System, gate: Forwarder, way: str) -> int | None:
     behaviour = WAYS[way]
     if behaviour is None:
         gate.shut()
@@ -194,7 +199,7 @@ async def _kill(system: System, gate: Gate, way: str) -> int | None:
     return await system.mock.rule(behaviour, match={"model": "ill"})
 
 
-async def _mend(system: System, gate: Gate, rule: int | None) -> None:
+async def _mend(system: System, gate: Forwarder, rule: int | None) -> None:
     if rule is None:
         await gate.open()
     else:

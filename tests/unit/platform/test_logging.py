@@ -91,3 +91,15 @@ def test_noise_is_held_back_and_counted() -> None:
 def test_our_own_events_are_never_held_back() -> None:
     limit = RateLimit(10.0, monotonic=lambda: 0.0)
     assert all(limit.filter(_record("sluice_worker.settle", "same")) for _ in range(5))
+
+
+def test_what_libraries_say_of_an_outage_is_a_line() -> None:
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    try:
+        raise ConnectionRefusedError(111, "100 % gone")
+    except ConnectionRefusedError:
+        logging.getLogger("asyncpg.pool").warning("the floor of %s is gone", "x", exc_info=True)
+    (line,) = _lines(stream)
+    assert line["event"] == ("the floor of x is gone: ConnectionRefusedError(111, '100 % gone')")
+    assert "exception" not in line
