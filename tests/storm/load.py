@@ -3,7 +3,9 @@
 import asyncio
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from aiokafka import AIOKafkaProducer
@@ -13,6 +15,8 @@ from sluice_schemas.identity import id_by_key
 from sluice_schemas.topics import Topics
 
 TENANT = "default"
+KINDS = 40
+"""Of requests that a cache may answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +25,7 @@ class Sent:
 
     id: UUID
     key: str
+    model: str
     job_class: JobClass
     retries: bool
     duplicates: int
@@ -36,7 +41,7 @@ class Load:
     jobs: int
     rate: float
     seed: int
-    model: str = "fast"
+    models: Sequence[str] = ("fast",)
     duplicate_share: float = 0.05
     cancel_share: float = 0.04
     retry_share: float = 0.1
@@ -66,6 +71,7 @@ class Load:
         job = Sent(
             id=id_by_key(TENANT, key),
             key=key,
+            model=chance.choice(self.models),
             job_class=chance.choice(list(JobClass)),
             retries=chance.random() < self.retry_share,
             duplicates=int(chance.random() < self.duplicate_share),
@@ -77,10 +83,7 @@ class Load:
         value = json.dumps(
             {
                 "custom_id": key,
-                "body": {
-                    "model": self.model,
-                    "messages": [{"role": "user", "content": f"Job {number}: " + "water " * 70}],
-                },
+                "body": _body(job.model, number),
                 "options": {
                     "idempotency_key": key,
                     "timeout_s": 3600,
@@ -98,3 +101,15 @@ class Load:
 
     async def _cancel(self, producer: AIOKafkaProducer, job: Sent) -> None:
         await producer.send(self.topics.control, json.dumps({"id": str(job.id)}).encode())
+
+
+def _body(model: str, number: int) -> dict[str, Any]:
+    """A request; of `kept` one of few, and of `tiered` one that wants JSON, which the mock never gives."""
+    about = number % KINDS if model == "kept" else number
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": "user", "content": f"Job {about}: " + "water " * 70}],
+    }
+    if model == "tiered":
+        body["response_format"] = {"type": "json_object"}
+    return body

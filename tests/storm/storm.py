@@ -37,16 +37,27 @@ class Plan:
     latency: str = "latency=uniform:20ms:200ms"
 
 
-def policies(leases: Mapping[str, Any]) -> dict[str, Any]:
+MODELS = ("fast",) * 7 + ("raced", "tiered", "kept")
+"""What jobs ask for: one in ten each is made a second time where it is slow, sent up a tier, or answered from the cache."""
+
+
+def configuration(leases: Mapping[str, Any], mock_url: str) -> dict[str, Any]:
     """Every kind of limit and budget is drawn on, and none is ever used up."""
     rates = [{"limit": 1_000_000, "per": per} for per in ("second", "minute", "day")]
     limits = {"requests": rates, "tokens": {"limit": 10**9, "per": "minute"}, "concurrency": 10_000}
     budgets = [{"usd": 1_000_000, "per": per} for per in ("day", "total")]
     scope = {"limits": limits, "budgets": budgets}
+    other = {"kind": "openai", "base_url": f"{mock_url}/v1", "provider": "openai"}
+    targets = [{"account": name, "model": "gpt-4o-mini"} for name in ("mock", "other")]
     return {
         "worker": leases,
-        "providers": {"mock": {"limits": limits}},
-        "models": {"fast": {"limits": limits}},
+        "providers": {"mock": {"limits": limits}, "other": {**other, "limits": limits}},
+        "models": {
+            "fast": {"limits": limits},
+            "raced": {"targets": targets, "hedge": {"after": "100ms", "share": 1}},
+            "tiered": {"targets": targets, "escalation": {"tiers": [["mock"], ["other"]]}},
+            "kept": {"targets": targets[:1], "cache": "exact"},
+        },
         "tenants": {TENANT: scope},
     }
 
@@ -70,7 +81,7 @@ async def run(
             workers=plan.workers,
             keepers=plan.keepers,
             process_dsn=proxy.dsn,
-            config=policies(plan.leases),
+            config=lambda url: configuration(plan.leases, url),
         ) as system,
     ):
         results = await system.consume(system.topics.results(TENANT))
@@ -82,6 +93,7 @@ async def run(
             jobs=plan.jobs,
             rate=plan.rate,
             seed=plan.seed,
+            models=MODELS,
         )
         faults = Faults(
             system=system,

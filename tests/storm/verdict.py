@@ -154,6 +154,10 @@ def judge(sent: list[Sent], evidence: Evidence, *, moments: list[float]) -> Verd
         "provider_calls": sum(len(calls) for calls in evidence.calls.values()),
         "unknown_attempts": unknown_attempts,
         "usage_rows": sum(len(rows) for rows in evidence.usage.values()),
+        "second_attempts": sum(attempt == 2 for _, attempt in evidence.attempts),
+        "from_cache": sum(
+            row["outcome"] == "cached" for rows in evidence.usage.values() for row in rows
+        ),
     }
     return verdict
 
@@ -196,8 +200,12 @@ def _judge_calls(verdict: Verdict, sent: list[Sent], evidence: Evidence) -> None
         by_job[job_id].append(row)
     for job in sent:
         mine = by_job[str(job.id)]
-        for attempt in mine[:-1]:
-            # 2: failed without money, so it may be tried again; 5: unknown, only where the job said so.
+        if job.model == "raced":
+            # Two may be under way at once; still one at most is the answer.
+            answers = sum(attempt["outcome"] == 1 for attempt in mine)
+            verdict.expect(answers <= 1, f"{job.key}: {answers} answers")
+        for attempt in mine[:-1] if job.model != "raced" else ():
+            # 2: it failed, so it may be tried again; 5: unknown, only where the job said so.
             again = attempt["outcome"] == 2 or (attempt["outcome"] == 5 and job.retries)
             verdict.expect(again, f"{job.key}: called again after outcome {attempt['outcome']}")
         for attempt in mine:
@@ -219,7 +227,9 @@ def _judge_money(verdict: Verdict, evidence: Evidence) -> None:
         originals = [row for row in rows if row["charge_class"] is None]
         verdict.expect(len(originals) == 1, f"{job}/{attempt}: {len(originals)} usage rows")
         for row in originals:
-            if row["usage_source"] == "reported" and row["outcome"] != "unknown":
+            if row["outcome"] == "cached":
+                verdict.expect(row["cost_usd"] == 0, f"{job}: a stored answer was paid for")
+            elif row["usage_source"] == "reported" and row["outcome"] != "unknown":
                 calls = evidence.calls.get((job, attempt), [])
                 verdict.expect(
                     calls and _same_usage(row, calls[0]), f"{job}/{attempt}: usage differs"
