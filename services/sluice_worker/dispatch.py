@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from sluice_core.admission.expectations import BYTES_A_TOKEN, Expectations
+from sluice_core.admission.expectations import Expectations
 from sluice_core.dispatch.asks import Asks
 from sluice_core.dispatch.fairness import VirtualTimes
 from sluice_core.dispatch.lead import Lead
@@ -20,8 +20,8 @@ from sluice_schemas.classes import JobClass
 from sluice_schemas.errors import ErrorCode
 from sluice_worker.flight import Flight
 from sluice_worker.memory import Memory
+from sluice_worker.turns import Turns
 
-MOST_OUTPUT: Final = 2**31
 LEAST_ROOM: Final = 8
 """Jobs of a class that any tenant may hold here, however many tenants wait."""
 ASK_GAP_S: Final = 0.005
@@ -69,7 +69,7 @@ class Dispatcher:
         self._held = held
         self._tell_blocked = blocked
         self._later = later
-        self._expectations = expectations or Expectations()
+        self.turns = Turns(self.times, expectations or Expectations())
         self._chance = chance
         self._clock = clock
         self._queues: dict[JobClass, FairQueue[Flight]] = {
@@ -169,7 +169,7 @@ class Dispatcher:
             self._asks.refused(lane)
             queue.block(lane, until)
         self._answered(flight, until=until if blocks else 0.0)
-        self.forget(flight)
+        self.turns.forget(flight)
         if flight.cancelled:
             self._expire(flight)
             return
@@ -208,16 +208,7 @@ class Dispatcher:
         self, flight: Flight, *, tenant_vt: float | None = None, project_vt: float | None = None
     ) -> None:
         """A flight began: its tokens are charged in the ledger, where the virtual times now stand at these."""
-        facts = flight.job.facts
-        self.times.learn(
-            facts.job_class,
-            facts.tenant,
-            facts.project,
-            tenant_vt=tenant_vt,
-            project_vt=project_vt,
-            tokens=flight.charged,
-        )
-        flight.charged = 0.0
+        self.turns.begun(flight, tenant_vt=tenant_vt, project_vt=project_vt)
         flight.waits_for = None
         flight.retry_after_s = None
         self._windows.begun(flight.job.lane, self._clock())
@@ -228,32 +219,11 @@ class Dispatcher:
         """A flight takes a slot again at once: another target is asked for what a first one failed."""
         self._running[flight.job.facts.job_class] += 1
 
-    def forget(self, flight: Flight) -> None:
-        """A flight that was picked did not begin: it costs nothing. Once more does nothing."""
-        if flight.charged:
-            facts = flight.job.facts
-            self.times.forget(
-                facts.job_class, facts.tenant, facts.project, flight.charged, guess=flight.guess
-            )
-            flight.charged = flight.guess = 0.0
-
-    def booked(self, flight: Flight) -> None:
-        """What a flight used stands in the ledger instead of what it was charged."""
-        if flight.guess:
-            facts, guess = flight.job.facts, flight.guess
-            used = self._expectations.output_tokens(
-                facts.tenant, facts.model or "", most_output=int(guess)
-            )
-            self.times.booked(
-                facts.job_class, facts.tenant, facts.project, guess=guess, used=float(used)
-            )
-            flight.guess = 0.0
-
     def finished(self, flight: Flight) -> None:
         """Give a slot back."""
         self._running[flight.job.facts.job_class] -= 1
         self._answered(flight)
-        self.forget(flight)
+        self.turns.forget(flight)
         self.fill()
 
     def fill(self) -> None:
@@ -290,7 +260,7 @@ class Dispatcher:
                 self._expire(flight)
                 continue
             self._running[job_class] += 1
-            self._charge(flight)
+            self.turns.charge(flight)
             flight.asks, last = self._asks.ask(flight.job.lane)
             if last:
                 self._queues[job_class].block(flight.job.lane, math.inf)
@@ -369,23 +339,6 @@ class Dispatcher:
         queue.block(lane, again)
         self._set_alarm()
         return False
-
-    def _charge(self, flight: Flight) -> None:
-        facts, model = flight.job.facts, flight.job.facts.model or ""
-        body = len(flight.job.body)
-        flight.charged = float(
-            flight.expected_tokens
-            or self._expectations.tokens(
-                facts.tenant, model, body_bytes=body, most_output=MOST_OUTPUT
-            )
-        )
-        if not self._expectations.knows(model):
-            flight.guess = max(0.0, flight.charged - body // BYTES_A_TOKEN - 1)
-        self.times.charge(
-            facts.job_class, facts.tenant, facts.project, flight.charged, guess=flight.guess
-        )
-        flight.tenant_floor = self.times.tenant(facts.job_class, facts.tenant).lift
-        flight.project_floor = self.times.project(facts.job_class, facts.tenant, facts.project).lift
 
     def _stopped(self, flight: Flight) -> bool:
         """Whether an operator holds it; what ends anyway is not kept from it."""

@@ -201,7 +201,7 @@ class Handover:
         """What a flight had drawn is free again: of the lanes that wait for such, one asks at once."""
         if flight.told is not None:
             flight.told(None)
-        self.dispatcher.booked(flight)
+        self.dispatcher.turns.booked(flight)
         self._escalation.let_go(flight)
         self.cache.gave_up(flight)
         self.holdings.remove(flight)

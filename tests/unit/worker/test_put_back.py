@@ -363,8 +363,8 @@ def test_what_is_only_guessed_of_others_lifts_nobody() -> None:
     bench.dispatcher.add([fresh])
     assert bench.dispatcher.times.tenant(JobClass.STANDARD, "new").lift == 300.0 - 256.0
     bench.expectations.learn("old", "m1", 6)
-    bench.dispatcher.booked(old)
-    bench.dispatcher.booked(old)
+    bench.dispatcher.turns.booked(old)
+    bench.dispatcher.turns.booked(old)
     assert bench.dispatcher.times.tenant(JobClass.STANDARD, "old").value == 300.0 - 250.0
 
 
