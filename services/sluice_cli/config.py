@@ -73,6 +73,7 @@ def check(
         raise
     if config.cache.semantic is not None:
         _look_for_vectors(path)
+    _look_for_judges(config)
     unset = [name for name in withheld.asked if not os.environ.get(name)]
     if json_output:
         print_json(
@@ -110,6 +111,22 @@ def _look_for_vectors(path: Path) -> None:
         run(look())
     except StartupError as exc:
         raise Refused(f"{path}: {exc}") from exc
+
+
+def _look_for_judges(config: "Config") -> None:
+    """Say which judges are not installed here: that may be so on the workers too."""
+    from importlib.metadata import entry_points
+
+    from sluice_core.config.routing import JUDGES
+
+    installed = {entry.name for entry in entry_points(group=JUDGES)}
+    for name, model in config.models.items():
+        judge = None if model.escalation is None else model.escalation.check.judge
+        if judge is not None and judge.name not in installed:
+            warn(
+                f'models.{name}.escalation: no judge "{judge.name}" is installed here (entry points of '
+                f"{JUDGES}); a worker that has none lets every answer pass"
+            )
 
 
 @app.command()

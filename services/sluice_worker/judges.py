@@ -5,13 +5,12 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
-from sluice_core.config.routing import Judge
+from sluice_core.config.routing import JUDGES, Judge
 
-GROUP: Final = "sluicegate.judges"
 Judgement = Callable[[Mapping[str, Any], Mapping[str, Any]], float | Awaitable[float]]
 """Takes a request and its answer in OpenAI's form, returns how sure it is that the answer is good, from 0 to 1."""
 
@@ -44,12 +43,12 @@ async def confidence(
 
 @cache
 def _load(name: str) -> Any:
-    found = entry_points(group=GROUP, name=name)
+    found = entry_points(group=JUDGES, name=name)
     for entry in found:
         try:
             return entry.load()
         except Exception as exc:  # noqa: BLE001 - as above
             _log.error("judge.not_loaded", judge=name, error=repr(exc))
             return None
-    _log.error("judge.missing", judge=name, group=GROUP)
+    _log.error("judge.missing", judge=name, group=JUDGES)
     return None

@@ -112,6 +112,10 @@ class Fallback(Section):
     content_filter: tuple[str, ...] = ()
 
 
+JUDGES = "sluicegate.judges"
+"""The group of entry points that judges of answers are."""
+
+
 class Judge(Section):
     """Whoever says how good an answer is: the entry point `name` of the group `sluicegate.judges`, in `timeout`.
 

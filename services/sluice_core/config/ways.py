@@ -66,6 +66,11 @@ def _escalation(path: Path, model: ModelConfig, known: dict[str, None]) -> Itera
     tiers, check = model.escalation.tiers, model.escalation.check
     for index, use in enumerate(tiers):
         yield from _use((*path, "tiers", index), use, known)
+        below = {word for tier in tiers[:index] for word in tier}
+        for place, word in enumerate(use):
+            if word in below:
+                message = f'"{word}" stands in a tier below: what did not pass would be asked again'
+                yield Problem(path=(*path, "tiers", index, place), message=message)
     if not (check.json_schema or check.refusal or check.judge):
         message = "checks nothing, so that no job goes up: name schema, refusal or a judge"
         yield Problem(path=(*path, "check"), message=message)

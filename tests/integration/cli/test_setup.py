@@ -76,6 +76,17 @@ async def test_config_check_looks_whether_meanings_can_be_compared(sluice: Shell
     assert (await sluice("config", "check")).code == 0
 
 
+async def test_config_check_says_which_judge_is_not_here(sluice: Shell) -> None:
+    sluice.config.write_text(
+        "providers: {a: {kind: openai, base_url: 'http://a'}, b: {kind: openai, base_url: 'http://b'}}\n"
+        "models: {m: {targets: [{account: a}, {account: b}],\n"
+        "  escalation: {tiers: [[a], [b]], check: {judge: {name: nobody, below: 0.5}}}}}\n"
+    )
+    checked = await sluice("config", "check")
+    assert checked.code == 0
+    assert 'no judge "nobody" is installed here' in checked.err
+
+
 async def test_doctor_names_missing_reply_topics_and_unpriced_models(sluice: Shell) -> None:
     made = f"made-{sluice.prefix}replies"
     admin = AIOKafkaAdminClient(bootstrap_servers=sluice.bootstrap)

@@ -74,6 +74,10 @@ split: {{arms: [{{name: x, share: 0.5, use: [a]}}, {{name: {name}, share: 0.4, u
             'escalation.tiers[1][0]: no target "z" in this model; there are: a',
         ),
         (
+            "targets: [{account: a}, {account: b}]\nescalation: {tiers: [[a], [b, a]]}",
+            'escalation.tiers[1][1]: "a" stands in a tier below: what did not pass would be asked again',
+        ),
+        (
             "targets: [{account: a}]\nhedge: {after: 1s}",
             "hedge: needs another target to ask: the model has one",
         ),
