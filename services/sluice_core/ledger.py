@@ -4,7 +4,7 @@ import asyncpg
 
 from sluice_platform.errors import StartupError
 
-REVISION = "0005"
+REVISION = "0006"
 """The schema revision this build was written against."""
 
 

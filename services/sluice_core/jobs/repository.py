@@ -304,7 +304,7 @@ class JobRepository:
     ) -> list[Abandoned]:
         """Rows to settle in their dead owner's name. `silent`: by the calling lease, `silent_owned`: by the owned one."""
         rows = await self._pool.fetch(
-            "select * from sluice.left_calling_v1($1, $2, $3, $4)",
+            "select * from sluice.left_calling_v2($1, $2, $3, $4)",
             silent,
             silent_owned,
             MAX_DEATHS,
@@ -322,7 +322,7 @@ class JobRepository:
 
     async def abandoned_readings(self, silent: Sequence[int], limit: int) -> list[AbandonedReading]:
         """Attempts that dead processes were reading on."""
-        rows = await self._pool.fetch("select * from sluice.left_reading_v1($1, $2)", silent, limit)
+        rows = await self._pool.fetch("select * from sluice.left_reading_v2($1, $2)", silent, limit)
         return [
             AbandonedReading(
                 row=row["job"],
