@@ -33,9 +33,12 @@ _SASL = {
 _ADMIN_TIMEOUT_MS = 10_000
 _POLL_S = 0.2
 _POLL_MS = 1_000
-_GATHER_S = 0.02
-"""Between two polls while records come fast; whoever comes alone waits for nothing."""
-_FAST = 200.0
+_GATHER_S = 0.008
+"""Between two polls while records come fast; whoever comes alone waits for nothing.
+
+With 20 ms a job at half load waited 47 ms in all, with this 30; without any, a machine that is busy with batches of two waits longer.
+"""
+_FAST = 300.0
 """Records a second from which on they come fast."""
 _RECENT_S = 0.25
 """How fast the running rate of records forgets."""
