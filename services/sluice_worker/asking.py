@@ -95,4 +95,5 @@ def ask_of(
         tried=frozenset(tried),
         level=level,
         body=body,
+        deadline=job.deadline,
     )

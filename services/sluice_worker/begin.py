@@ -141,13 +141,14 @@ class BeginStep:
             if most is not None and facts.operation in GENERATING:
                 # Asking for more was refused at intake; who names no length gets this one.
                 route = route.capped(min(most, route.target.default_max_tokens or most))
-        flight.route = route
+        flight.route, flight.level = route, route.level
         bound = self._router.bound(flight.job, route)
         if max(bound.worst_nano, bound.tokens) > MOST:
             message = "the job may use more than can be counted; name a smaller max_tokens or n"
             self._reject(flight, ErrorCode.TOO_LARGE, message)
             return
-        if facts.max_cost_nano is not None and bound.worst_nano > facts.max_cost_nano:
+        most_nano = facts.max_cost_nano
+        if most_nano is not None and flight.spent_nano + bound.worst_nano > most_nano:
             message = "the job may cost more than its max_cost_usd; name a smaller max_tokens"
             self._reject(flight, ErrorCode.BUDGET_EXCEEDED, message)
             return

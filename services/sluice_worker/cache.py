@@ -21,8 +21,8 @@ from sluice_worker.flight import Flight
 from sluice_worker.meanings import Meanings
 
 CAP: Final = 100
-LEASE_S: Final = 30.0
-"""How long other workers leave a request to the one that asks; then the next of them asks."""
+LEASE_S: Final = 900.0
+"""How long other workers leave a request to the one that asks, as long as that lives; longer than any call."""
 MOST_FAILURES: Final = 2
 """In a row, after which nobody waits for another's call any more."""
 AGAIN_S: Final = 0.1
@@ -102,8 +102,9 @@ class CacheStep:
         ttl_s = self._rules.ttl_s(facts)
         if ttl_s is None:
             return False
-        most = None if flight.route is None else flight.route.target.default_max_tokens
-        key = cache_key(facts, flight.job.body, most=most)
+        route = flight.route
+        most, arm = (None, None) if route is None else (route.target.default_max_tokens, route.arm)
+        key = cache_key(facts, flight.job.body, most=most, arm=arm)
         flight.ticket = Ticket(key, ttl_s)
         answer = self._front.get(key, time.monotonic())
         if answer is not None:

@@ -58,6 +58,7 @@ class CallStep:
         router: Router,
         escalation: Escalation,
         repeatable: Callable[[Flight, Report], None],
+        gave_up: Callable[[Flight], None],
         hedge: Callable[[Flight], None],
         hold: Callable[[Flight], None],
     ) -> None:
@@ -70,6 +71,7 @@ class CallStep:
         self._router = router
         self._escalation = escalation
         self.repeatable = repeatable
+        self._gave_up = gave_up
         self.hedges = Hedging(router, settle, self, begin=hedge, hold=hold)
         self._retries: dict[str, RetryBudget] = {}
         self.flights: set[Flight] = set()
@@ -106,6 +108,10 @@ class CallStep:
             else (ErrorCode.DEADLINE_EXCEEDED, "the deadline passed during the call")
         )
         problem = Problem(code=code, message=message)
+        # Who waits for the same answer has more time than this one had.
+        race = flight.race
+        for one in (flight,) if race is None else (race.first, race.second):
+            self._gave_up(one)
         if flight.race is not None:
             self.hedges.end_early(flight.race, state, problem)
         else:

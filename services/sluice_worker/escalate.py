@@ -1,8 +1,9 @@
 """Whether an answer of a cheaper tier is good enough; where it is not, the job goes up and the answer is kept."""
 
 import asyncio
+import time
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import orjson
 import structlog
@@ -41,7 +42,9 @@ class Escalation:
         if self._bytes + len(answer.body) > MOST_KEPT_BYTES:
             return None
         try:
-            return await _look(check, job.body, answer.body)
+            # Half of what is left is the next tier's, if there is to be one.
+            within_s = max(0.0, (job.deadline - time.time()) / 2)
+            return await _look(check, job.body, answer.body, within_s=within_s)
         except Exception:  # noqa: BLE001 - a check that fails keeps nobody from the answer
             _log.exception("escalation.not_checked", job_id=str(job.id))
             return None
@@ -65,18 +68,15 @@ class Escalation:
             flight.kept = None
 
 
-async def _look(check: Check, request: bytes, answer: bytes) -> str | None:
+async def _look(check: Check, request: bytes, answer: bytes, *, within_s: float) -> str | None:
     asked, answered = orjson.loads(request), orjson.loads(answer)
     if len(request) + len(answer) > _THREAD_BYTES:
         why = await asyncio.to_thread(shortcoming, check, asked, answered)
     else:
         why = shortcoming(check, asked, answered)
-    return why if why is not None or check.judge is None else await _judged(check, asked, answered)
-
-
-async def _judged(check: Check, asked: dict[str, Any], answered: dict[str, Any]) -> str | None:
-    assert check.judge is not None
-    sure = await confidence(check.judge, asked, answered)
+    if why is not None or check.judge is None:
+        return why
+    sure = await confidence(check.judge, asked, answered, within_s=within_s)
     if sure is None or sure >= check.judge.below:
         return None
     return f"{check.judge.name} gives it {sure:.2f}, {check.judge.below:g} is asked for"

@@ -26,6 +26,7 @@ class Flight:
     `answered`: the requester has its result already (cancelled, expired) and only the attempt is still open;
     `late_report` is how that ended, if it did before the answer was durable.
     `rule` is the policy's statement that refuses it.
+    `spent_nano` is what its other attempts cost, or may cost as long as they are under way, as far as this worker knows.
     `bound_tokens` and `expected_tokens` are input and output together, at most and as recent ones tell;
     dispatch charges the latter (0: nobody has said yet). `charged` is what it did charge and the ledger has not
     confirmed; `guess` is how much of that nothing is known of; `tenant_floor` and `project_floor` are what `begin` raises the shared virtual times to first.
@@ -50,6 +51,7 @@ class Flight:
     route: Route | None = None
     worst_nano: int = 0
     input_nano: int = 0
+    spent_nano: int = 0
     bound_tokens: int = 0
     expected_tokens: int = 0
     started_at: float = 0.0

@@ -115,6 +115,9 @@ class Handover:
         except Exception:  # noqa: BLE001 - the call is settled; what fails here is no second end of it
             _log.exception("cache.not_answered", job_id=str(flight.id))
 
+    def _gave_up(self, flight: Flight) -> None:
+        self.cache.gave_up(flight)
+
     def _repeated(self, flight: Flight, answer: Answer) -> None:
         """A stored answer is a job's: its stream, if it has one, then its result; no call, no attempt."""
         self._replay(flight, answer.body)

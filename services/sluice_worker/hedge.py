@@ -92,7 +92,7 @@ class Hedging:
         self._calls = calls
         self._begin = begin
         self._hold = hold
-        self._budgets: dict[str, RetryBudget] = {}
+        self._budgets: dict[tuple[str, float], RetryBudget] = {}
 
     def called(self, flight: Flight) -> None:
         """A call began: where its model hedges, a second is due a while later, if it has brought nothing by then."""
@@ -102,7 +102,8 @@ class Hedging:
             return
         if flight.told is not None or flight.kept is not None or route.check is not None:
             return
-        model = job.facts.model or ""
+        # By its share as well: another configuration may bring another one.
+        model = (job.facts.model or "", route.hedge.share)
         budget = self._budgets.get(model)
         if budget is None:
             if len(self._budgets) > REMEMBERED:
@@ -125,7 +126,14 @@ class Hedging:
             return
         if not budget.allows(now):
             return
-        second = Flight(job=job, requester=flight.requester, size=0, tried=tried, hedges=True)
+        second = Flight(
+            job=job,
+            requester=flight.requester,
+            size=0,
+            tried=tried,
+            hedges=True,
+            spent_nano=flight.spent_nano + flight.worst_nano,
+        )
         flight.race = second.race = Race(flight, second)
         self._begin(second)
 

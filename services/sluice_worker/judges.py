@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -17,10 +18,14 @@ Judgement = Callable[[Mapping[str, Any], Mapping[str, Any]], float | Awaitable[f
 _log = structlog.stdlib.get_logger(__name__)
 
 
+_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="judge")
+"""Their own: one that never returns keeps nothing else from its thread."""
+
+
 async def confidence(
-    judge: Judge, request: Mapping[str, Any], answer: Mapping[str, Any]
+    judge: Judge, request: Mapping[str, Any], answer: Mapping[str, Any], *, within_s: float
 ) -> float | None:
-    """What a judge says; None where it is not there, fails or is late: an answer is not lost for that.
+    """What a judge says; None where it is not there, fails or is late (its timeout, or `within_s`): no answer is lost for that.
 
     A plain function runs in a thread, so that it may take its time.
     """
@@ -28,11 +33,14 @@ async def confidence(
     if judgement is None:
         return None
     try:
-        async with asyncio.timeout(judge.timeout):
+        async with asyncio.timeout(min(judge.timeout, within_s)):
             if inspect.iscoroutinefunction(judgement):
                 said = await judgement(request, answer)
             else:
-                said = await asyncio.to_thread(judgement, request, answer)
+                loop = asyncio.get_running_loop()
+                said = await loop.run_in_executor(_threads, judgement, request, answer)
+                if inspect.isawaitable(said):
+                    said = await said
             return float(said)
     except TimeoutError:
         _log.warning("judge.late", judge=judge.name, timeout_s=judge.timeout)

@@ -23,7 +23,11 @@ class Load:
     def lost(self, flight: Flight) -> None:
         """A call of which nothing was learnt."""
         assert flight.route is not None
-        self._router.never_went(flight.route, time.time())
+        now = time.time()
+        if flight.deltas:
+            self._router.never_went(flight.route, now)
+        else:
+            self._router.gave_up(flight.route, now - flight.started_at, now)
 
     def learn(self, flight: Flight, answer: Answer) -> None:
         """Take an answer into account."""

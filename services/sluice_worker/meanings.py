@@ -1,5 +1,6 @@
 """Looks for answers to words that mean the same, once there is none to the same words."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from typing import Final
@@ -34,29 +35,35 @@ class Meanings:
 
     async def look(self, flight: Flight, by: Semantic) -> tuple[Meaning | None, Near | None]:
         """What the job means, and the stored answer nearest to it; None each where there is none, or it cannot be told."""
-        most = None if flight.route is None else flight.route.target.default_max_tokens
+        route = flight.route
+        most, arm = (None, None) if route is None else (route.target.default_max_tokens, route.arm)
         facts, body = flight.job.facts, flight.job.body
-        wording = wording_of(facts, body, embedder=by.model, most=most)
+        wording = wording_of(facts, body, embedder=by.model, most=most, arm=arm)
         if wording is None:
             return None, None
-        vector = await self._vector(flight, wording.words, by)
-        if vector is None:
-            return None, None
-        meaning = Meaning(context=wording.context, vector=vector)
+        # What is saved by looking must not be lost by it: a job in a hurry keeps half of its time for the call.
+        within_s = min(by.timeout, (flight.job.deadline - time.time()) / 2)
         try:
-            return meaning, await self._repository.nearest(meaning, threshold=by.threshold)
-        except DATABASE_ERRORS as exc:
-            _log.warning("cache.not_compared", error=repr(exc))
+            async with asyncio.timeout(within_s):
+                vector = await self._vector(flight, wording.words, by, within_s)
+                if vector is None:
+                    return None, None
+                meaning = Meaning(context=wording.context, vector=vector)
+                return meaning, await self._repository.nearest(meaning, threshold=by.threshold)
+        except DATABASE_ERRORS as exc:  # the time that is over is one of these
+            self._no_vector(by.model, repr(exc))
             return None, None
 
-    async def _vector(self, flight: Flight, words: str, by: Semantic) -> str | None:
+    async def _vector(
+        self, flight: Flight, words: str, by: Semantic, within_s: float
+    ) -> str | None:
         # A tenant's vectors are its own: what another has asked shows in no way, not even in time.
         key = (flight.job.facts.tenant, by.model, words)
         known = self._vectors.get(key)
         if known is not None:
             self._vectors.move_to_end(key)
             return known
-        answer = await self._errands.embedding(flight, words, model=by.model, within_s=by.timeout)
+        answer = await self._errands.embedding(flight, words, model=by.model, within_s=within_s)
         if answer is None:
             self._no_vector(by.model, "refused, failed or not there in time")
             return None

@@ -27,7 +27,8 @@ class Route:
     """A target with its prices, and why it was chosen.
 
     `item_tokens`: the most that a remote item of a request counts for. `check`: what its answer must pass, or a
-    stronger target is asked. `hedge`: when another target is asked beside this one.
+    stronger target is asked. `level`: in which of the model's tiers it stands, from 0. `hedge`: when another target is
+    asked beside this one.
     """
 
     key: Key
@@ -42,6 +43,7 @@ class Route:
     why: str = ""
     arm: str | None = None
     check: Check | None = None
+    level: int = 0
     hedge: Hedge | None = None
 
     def outdated(self, now: float) -> bool:

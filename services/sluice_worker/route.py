@@ -7,6 +7,7 @@ from typing import Final
 from sluice_core.admission.expectations import Expectations
 from sluice_core.config.model import ANY_MODEL, Config
 from sluice_core.config.routing import Check, FailureClass
+from sluice_core.jobs.fates import FailureKind
 from sluice_core.jobs.model import Job
 from sluice_core.pricing.bounds import Bound, bound
 from sluice_core.pricing.policy import unit_nano
@@ -90,9 +91,11 @@ class Router:
             decision, check = Decision(chosen=way.single, why="only target"), None
         else:
             ask = self._ask(job, way, tried, level)
-            check = way.plan.check_of(ask)
             within = None if fell_back is None else way.plan.after(fell_back)
             decision = decide(way.plan, moment, ask, now=now, draw=random.random(), within=within)
+            if within is None and way.plan.tiers:
+                decision, ask = _higher(way, ask, decision, now=now)
+            check, level = way.plan.check_of(ask), ask.level
         if decision.chosen is None:
             # Where no target can ever take it, it ends; where all are shut, it waits for the first to open.
             if decision.until is None:
@@ -102,7 +105,7 @@ class Router:
                 until, decision.why, everybody=way.plan.alike and not resident and not tried
             )
         name = job.facts.model or ""
-        route = self._route(name, way, decision, check, now)
+        route = self._route(name, way, decision, check=check, level=level, now=now)
         tier = asked_tier(job.body)
         return route if tier is None else self._resolver.tiered(name, route, tier, now)
 
@@ -118,6 +121,8 @@ class Router:
             return False
         ask = self._ask(job, way, tried, level)
         decision = decide(way.plan, way.moment, ask, now=now, draw=0.5, within=within, untried=True)
+        if within is None and way.plan.tiers:
+            decision, _ = _higher(way, ask, decision, now=now)
         return decision.chosen is not None
 
     def other(self, job: Job, tried: frozenset[str], now: float) -> bool:
@@ -152,9 +157,16 @@ class Router:
         """A job that was on its way was not called."""
         self._targets.never_went(route.key, now)
 
+    def gave_up(self, route: Route, took_s: float, now: float) -> None:
+        """A call that had brought nothing in `took_s` seconds was given up."""
+        self._targets.hung(route.key, took_s=took_s, now=now)
+
     def ended(self, route: Route, answer: Answer, *, streams: bool, now: float) -> None:
         """A call ended: what that says of its target."""
         took_s = answer.provider_ms / 1000
+        if answer.failure is FailureKind.DEADLINE and answer.first_byte_ms is None:
+            self.gave_up(route, took_s, now)
+            return
         health = health_of(answer.failure, answer.status)
         failure = "" if answer.failure is None else answer.failure.value
         reason = f"status {answer.status}" if failure == "status_error" else failure
@@ -231,7 +243,14 @@ class Router:
         )
 
     def _route(
-        self, name: str, way: _Way, decision: Decision, check: Check | None, now: float
+        self,
+        name: str,
+        way: _Way,
+        decision: Decision,
+        *,
+        check: Check | None,
+        level: int,
+        now: float,
     ) -> Route:
         chosen = decision.chosen
         assert chosen is not None
@@ -240,8 +259,9 @@ class Router:
             route = self._resolver.route(name, chosen, now)
             if not route.price.priced and route.unpriced == "warn":
                 self._tell_unpriced(name, route)
-        if (route.why, route.arm, route.check) != (decision.why, decision.arm, check):
-            route = replace(route, why=decision.why, arm=decision.arm, check=check)
+        told = (decision.why, decision.arm, check, level)
+        if (route.why, route.arm, route.check, route.level) != told:
+            route = replace(route, why=decision.why, arm=decision.arm, check=check, level=level)
         way.routes[chosen.place] = route
         return route
 
@@ -252,6 +272,20 @@ class Router:
         if key not in self._told:
             self._told.add(key)
             self._targets.has_no_price(key)
+
+
+def _higher(way: _Way, ask: Ask, decision: Decision, *, now: float) -> tuple[Decision, Ask]:
+    """Where no target of a tier can take a job that has not failed it, the next tier is asked; and how the job stands there."""
+    if decision.chosen is not None and decision.chosen.name not in ask.tried:
+        return decision, ask
+    if decision.arm is not None or way.plan.group(ask)[0] not in way.plan.tiers:
+        return decision, ask
+    for level in range(ask.level + 1, way.plan.top + 1):
+        higher = replace(ask, level=level)
+        found = decide(way.plan, way.moment, higher, now=now, draw=random.random(), untried=True)
+        if found.chosen is not None:
+            return found, higher
+    return decision, ask
 
 
 def _residency(config: Config) -> dict[str, frozenset[str]]:

@@ -125,6 +125,7 @@ class SettleStep:
             usage_id=uuid7(),
             deltas=flight.deltas,
             mark="exact" if flight.ticket is None else flight.ticket.mark,
+            arm=None if flight.route is None else flight.route.arm,
         )
         self._add(flight, settlement)
 
@@ -138,6 +139,7 @@ class SettleStep:
 
     def again(self, flight: Flight, report: Report) -> None:
         """End an attempt; the job stays this worker's and goes on to another target once that is durable."""
+        flight.spent_nano += report.priced.cost_nano
         self._add(flight, retrying(flight.job, report, run_at=None, usage_id=uuid7()))
 
     def read(self, flight: Flight, report: Report) -> None:

@@ -18,7 +18,10 @@ GRANT_S: Final = 0.25
 HELD_S: Final = 1.0
 """How soon it is worth asking again for an account that an operator holds."""
 IDLE_PROBE_S: Final = 3.0
-"""A probe that no job has used by then is given up: another worker may have one."""
+"""Where no job comes to probe by any more: one good answer is enough then, and without any another worker may have a job."""
+HUNG_S: Final = 30.0
+HUNG_TIMES: Final = 3.0
+"""A call that is given up has hung if it took so long, and so many times what calls to its target take lately."""
 RECENT: Final = 0.1
 """Of the newest call in the running means of times."""
 
@@ -33,7 +36,7 @@ class _State:
     faults: int = 0
     cool_until: float = 0.0
     cool_why: str = ""
-    granted_at: float = 0.0
+    probed_at: float = 0.0
     moments: list[Moment] = field(default_factory=list)
 
 
@@ -118,6 +121,13 @@ class Targets:
             state.faults = 0
             self._end(key, well=health is Health.WELL, took_s=took_s, reason=reason, now=now)
 
+    def hung(self, key: Key, *, took_s: float, now: float) -> None:
+        """A call was given up that had brought nothing: its target is ill, if that is no way for it to be."""
+        usual_s = self._states[key].now.first_s
+        long = took_s >= HUNG_S and took_s > HUNG_TIMES * usual_s
+        health = Health.ILL if long else Health.NEUTRAL
+        self.ended(key, health, took_s=took_s, reason="no answer", now=now)
+
     def learn_times(
         self, key: Key, *, first_s: float | None, took_s: float, output_tokens: int
     ) -> None:
@@ -152,7 +162,7 @@ class Targets:
             elif breaker.standing is not Standing.PROBING:
                 breaker.opened(level=row.level, until=now)
                 breaker.granted()
-                state.granted_at = now
+                state.probed_at = now
             changed.append(row.key)
         there = {row.key for row in rows}
         for key, state in self._states.items():
@@ -160,16 +170,25 @@ class Targets:
                 continue
             if key not in there:
                 state.breaker.close()
-            elif state.breaker.unused and now - state.granted_at > IDLE_PROBE_S:
-                state.breaker.opened(level=state.breaker.level, until=now)
-                self.given_up.append(key)
-                self._stir()
+            elif state.breaker.idle and now - state.probed_at > IDLE_PROBE_S:
+                self._ends_probing(key, now)
             changed.append(key)
         self._changed(changed, now)
+
+    def _ends_probing(self, key: Key, now: float) -> None:
+        breaker = self._states[key].breaker
+        if breaker.passed:
+            breaker.close()
+            self.closed.append(key)
+        else:
+            breaker.opened(level=breaker.level, until=now)
+            self.given_up.append(key)
+        self._stir()
 
     def _end(self, key: Key, *, well: bool, took_s: float, reason: str, now: float) -> None:
         breaker = self._states[key].breaker
         before = breaker.standing
+        self._states[key].probed_at = now
         opening = breaker.ended(well=well, took_s=took_s, now=now)
         if opening is not None:
             self._open(key, opening, "too slow" if well else reason)

@@ -140,6 +140,7 @@ class Worker(Handover):
             router=router,
             escalation=self._escalation,
             repeatable=self._repeatable,
+            gave_up=self._gave_up,
             hedge=self._hedges,
             hold=self.holdings.add,
         )

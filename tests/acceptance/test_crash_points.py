@@ -93,6 +93,7 @@ async def _case(
     # still missing after that is named by the verdict.
     with suppress(AssertionError):
         await eventually(lambda: _all_answered(results.records, load), within_s=20.0)
+        await eventually(over, within_s=20.0)  # what that sent is marked as sent a moment later
     evidence = await gather(
         system.pool, system.directory / "mock.jsonl", results.records, usage.records
     )

@@ -1,4 +1,4 @@
-"""Reaping: what dead processes left is found by plans that are made once a session."""
+"""What dead processes left: found by plans that are made once a session; their leases on requests end with them."""
 
 from alembic import op
 
@@ -12,7 +12,8 @@ depends_on = None
 
 def upgrade() -> None:
     run(op.get_bind(), "left_v2")
+    run(op.get_bind(), "look_cache_v2")
 
 
 def downgrade() -> None:
-    op.execute("drop function sluice.left_calling_v2, sluice.left_reading_v2")
+    op.execute("drop function sluice.left_calling_v2, sluice.left_reading_v2, sluice.look_cache_v2")

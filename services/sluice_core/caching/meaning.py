@@ -19,11 +19,11 @@ _MEDIA: Final = (b'"image_url"', b'"input_audio"', b'"file"', b'"input_image"', 
 
 
 def wording_of(
-    facts: Facts, body: bytes, *, embedder: str, most: int | None = None
+    facts: Facts, body: bytes, *, embedder: str, most: int | None = None, arm: str | None = None
 ) -> Wording | None:
     """The words that a chat request ends with, and its context; None where they are not all that it asks.
 
-    The context is 32 bytes over tenant, model, `embedder` and everything in the request but those words: another
+    The context is 32 bytes over tenant, model, `embedder`, the `arm` of a split and everything in the request but those words: another
     system prompt, other tools, other turns before or another form of answer are another context.
     """
     if facts.operation != "chat" or any(mark in body for mark in _MEDIA):
@@ -36,7 +36,7 @@ def wording_of(
     if not words or len(words) > MOST_WORDS:
         return None
     asked["messages"] = [*before, {**last, "content": ""}]
-    head = orjson.dumps([facts.tenant, facts.model, embedder, most])
+    head = orjson.dumps([facts.tenant, facts.model, embedder, most, arm])
     context = sha256(head + b"\n" + orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
     return Wording(words=words, context=context)
 

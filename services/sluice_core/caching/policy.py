@@ -26,13 +26,16 @@ _ASIDE: Final = frozenset(
 """Fields that say how an answer is delivered or who asks, not what is asked."""
 
 
-def cache_key(facts: Facts, body: bytes, *, most: int | None = None) -> bytes:
+def cache_key(
+    facts: Facts, body: bytes, *, most: int | None = None, arm: str | None = None
+) -> bytes:
     """What a request is known by: 32 bytes over tenant, operation, model and the request in canonical form.
 
     The tenant is in it, so that no tenant is answered with another's; `most`, too, the output tokens that are sent
-    where the request names none: a caller with a lower bound gets shorter answers.
+    where the request names none: a caller with a lower bound gets shorter answers. `arm` is that of a split: an
+    experiment's answers are its arm's own.
     """
-    head = orjson.dumps([facts.tenant, facts.operation, facts.model, most])
+    head = orjson.dumps([facts.tenant, facts.operation, facts.model, most, arm])
     asked = orjson.dumps(canonical(body), option=orjson.OPT_SORT_KEYS)
     return sha256(head + b"\n" + asked).digest()
 

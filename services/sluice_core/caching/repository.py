@@ -21,7 +21,7 @@ class CacheRepository:
     async def look(self, keys: Sequence[tuple[bytes, str]], *, lease_s: float) -> list[Found]:
         """What each (key, tenant) is; what nobody has is this worker's to ask for `lease_s` seconds. The keys are distinct."""
         rows = await self._pool.fetch(
-            "select * from sluice.look_cache_v1($1, $2, $3, $4)",
+            "select * from sluice.look_cache_v2($1, $2, $3, $4)",
             self._worker,
             [key for key, _ in keys],
             [tenant for _, tenant in keys],

@@ -59,7 +59,6 @@ class Breaker:
         "_counts",
         "_in_a_row",
         "_passed",
-        "_started",
         "_tick",
         "level",
         "open_until",
@@ -75,7 +74,6 @@ class Breaker:
         self.open_until = 0.0
         self.probes_left = 0
         self._passed = 0
-        self._started = 0
         self._tick = 0
         self._in_a_row = 0
         self._counts: list[int] = [0] * (2 * BUCKETS)
@@ -87,18 +85,20 @@ class Breaker:
         return self.standing is Standing.PROBING and self.probes_left > 0
 
     @property
-    def unused(self) -> bool:
-        """Whether it may probe and has not."""
-        return (
-            self.standing is Standing.PROBING
-            and self.probes_left == self.rules.probes
-            and not self._passed
-        )
+    def asking(self) -> bool:
+        """Whether probes are under way."""
+        out = self.rules.probes - self.probes_left - self._passed
+        return self.standing is Standing.PROBING and out > 0
 
     @property
-    def asking(self) -> bool:
-        """Whether it is half open and probes have gone out."""
-        return self.standing is Standing.PROBING and self.probes_left < self.rules.probes
+    def idle(self) -> bool:
+        """Whether it may probe, and none is under way."""
+        return self.standing is Standing.PROBING and not self.asking
+
+    @property
+    def passed(self) -> bool:
+        """Whether a probe has ended well, and none otherwise."""
+        return self.standing is Standing.PROBING and self._passed > 0
 
     def due(self, now: float) -> bool:
         """Whether its time is over and somebody should be granted the probe."""
@@ -111,7 +111,7 @@ class Breaker:
 
     def abandoned(self) -> None:
         """A call that was counted as started never went, or said nothing of the target's health."""
-        if self.standing is Standing.PROBING and self.probes_left < self.rules.probes:
+        if self.asking:
             self.probes_left += 1
 
     def ended(self, *, well: bool, took_s: float, now: float) -> Opening | None:

@@ -94,7 +94,7 @@ class Ask:
 
     `input_tokens` is its size; `output_tokens` what its answer will likely have, `most_output` at most. `regions`:
     one of them must be the target's. `tried`: names of targets that have failed it. `level`: how many tiers up it has gone.
-    `body` is the request as JSON, for conditions on what it says.
+    `body` is the request as JSON, for conditions on what it says; `deadline` is in epoch seconds.
     """
 
     tenant: str = ""
@@ -114,6 +114,7 @@ class Ask:
     tried: frozenset[str] = frozenset()
     level: int = 0
     body: bytes = b""
+    deadline: float = ENDLESS
 
 
 @frozen_value

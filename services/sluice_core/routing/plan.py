@@ -59,14 +59,19 @@ class Plan:
                 if place < arm.upto:
                     return arm.group, arm.name
         if self.tiers:
-            return self.tiers[min(ask.level, len(self.tiers) - 1)], None
+            return self.tiers[min(ask.level, self.top)], None
         return self.everything, None
 
     def check_of(self, ask: Ask) -> Check | None:
         """What an answer to a job must pass; None where whatever comes is its answer: there is no next tier."""
-        if self.check is None or ask.level >= len(self.tiers) - 1:
+        if self.check is None or ask.operation != "chat" or ask.level >= self.top:
             return None
         return self.check if self.group(ask)[0] in self.tiers else None
+
+    @property
+    def top(self) -> int:
+        """The level of the last tier; 0 where there are none."""
+        return max(0, len(self.tiers) - 1)
 
     @property
     def alike(self) -> bool:
@@ -83,7 +88,8 @@ class Plan:
         """When the cheaper hours of a job's class begin (epoch seconds); None: it need not wait."""
         if self.off_peak is None or ask.job_class not in self.off_peak.classes:
             return None
-        return _next_hours(self.off_peak, now)
+        begin = _next_hours(self.off_peak, now)
+        return None if begin is None or begin >= ask.deadline else begin
 
 
 def _split_key(by: str, ask: Ask) -> str:

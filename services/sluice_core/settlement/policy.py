@@ -104,6 +104,7 @@ def cached(
     usage_id: UUID,
     deltas: int,
     mark: CacheMark = "exact",
+    arm: str | None = None,
 ) -> Settlement:
     """The job succeeds with a stored answer: no attempt, nothing to pay, and a row that says what it would have cost."""
     report = Report(
@@ -120,6 +121,7 @@ def cached(
         usage=answer.usage,
         priced=Priced(list_nano=answer.list_nano, price_version=answer.price_version),
         deltas=deltas,
+        arm=arm,
     )
     row = _usage_row(job, report, usage_id)
     assert row is not None

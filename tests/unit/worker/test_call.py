@@ -50,6 +50,7 @@ async def test_a_call_that_is_over_is_not_settled_a_second_time() -> None:
         router=cast("Any", None),
         escalation=Escalation(),
         repeatable=lambda *_: None,
+        gave_up=lambda _: None,
         hedge=lambda _: None,
         hold=lambda _: None,
     )
@@ -80,6 +81,7 @@ async def test_what_fails_before_the_call_costs_nothing() -> None:
         router=cast("Any", None),
         escalation=Escalation(),
         repeatable=lambda *_: None,
+        gave_up=lambda _: None,
         hedge=lambda _: None,
         hold=lambda _: None,
     )
@@ -138,6 +140,7 @@ async def test_an_answer_counts_though_nothing_can_be_learned_from_it() -> None:
         router=cast("Any", None),
         escalation=Escalation(),
         repeatable=lambda *_: None,
+        gave_up=lambda _: None,
         hedge=lambda _: None,
         hold=lambda _: None,
     )

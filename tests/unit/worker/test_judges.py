@@ -45,20 +45,23 @@ async def test_what_a_judge_says(
     monkeypatch: pytest.MonkeyPatch, judgement: Any, expected: float | None
 ) -> None:
     installed(monkeypatch, judgement)
-    said = await confidence(JUDGE, {"a": 0.1}, {"b": 0.2})
+    said = await confidence(JUDGE, {"a": 0.1}, {"b": 0.2}, within_s=9)
     assert said == (None if expected is None else pytest.approx(expected))
 
 
 async def test_a_slow_function_does_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, lambda *_: time.sleep(0.3) or 0.0)
     ticks = asyncio.create_task(asyncio.sleep(0.05))
-    assert await confidence(JUDGE, {}, {}) is None
+    assert await confidence(JUDGE, {}, {}, within_s=9) is None
     assert ticks.done()
 
 
 async def test_below_the_mark_an_answer_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, lambda *_: 0.4)
     good = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
-    assert await _look(Check(judge=JUDGE), b"{}", good) == "j gives it 0.40, 0.5 is asked for"
+    assert (
+        await _look(Check(judge=JUDGE), b"{}", good, within_s=9)
+        == "j gives it 0.40, 0.5 is asked for"
+    )
     lenient = JUDGE.model_copy(update={"below": 0.4})
-    assert await _look(Check(judge=lenient), b"{}", good) is None
+    assert await _look(Check(judge=lenient), b"{}", good, within_s=9) is None

@@ -117,6 +117,7 @@ def step_of(router: Any, paper: Paper, transport: Transport) -> CallStep:
         router=router,
         escalation=Escalation(),
         repeatable=lambda *_: None,
+        gave_up=lambda _: None,
         hedge=lambda _: None,
         hold=lambda _: None,
     )
