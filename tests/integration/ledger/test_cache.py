@@ -19,6 +19,10 @@ USAGE = Usage(
 @pytest.fixture
 async def ledger(database: str) -> AsyncIterator[World]:
     async with world(database) as opened:
+        await opened.pool.execute(
+            "insert into sluice.workers (incarnation, name, kind, pool)"
+            " select n, 'w' || n, 'worker', 'default' from generate_series(1, 8) n"
+        )
         yield opened
 
 
@@ -79,6 +83,22 @@ async def test_who_gives_up_or_dies_leaves_it_to_the_next(ledger: World) -> None
     assert await states(other, "y") == ["mine"]
     await one.keep([keep("y")], [])
     assert await states(other, "y") == ["hit"], "an answer is one, whoever brings it"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "delete from sluice.workers where incarnation = 1",
+        "update sluice.workers set beat_at = beat_at - interval '6 seconds' where incarnation = 1",
+    ],
+    ids=["left", "silent"],
+)
+async def test_who_is_gone_asks_for_nobody(ledger: World, end: str) -> None:
+    one, other = CacheRepository(ledger.pool, 1), CacheRepository(ledger.pool, 2)
+    assert await states(one, "x") == ["mine"]
+    assert await states(other, "x") == ["others"]
+    await ledger.pool.execute(end)
+    assert await states(other, "x") == ["mine"]
 
 
 async def test_an_answer_ends(ledger: World) -> None:

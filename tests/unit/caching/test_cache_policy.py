@@ -142,3 +142,8 @@ def test_a_caller_with_a_lower_bound_is_not_answered_for_one_with_a_higher() -> 
     facts, body = Facts(tenant="acme", model="fast"), orjson.dumps({"messages": SAID})
     keys = {cache_key(facts, body, most=most) for most in (None, 16, 4096)}
     assert len(keys) == 3
+
+
+def test_an_arm_of_an_experiment_is_not_answered_with_anothers() -> None:
+    facts, body = Facts(tenant="acme", model="fast"), orjson.dumps({"messages": SAID})
+    assert len({cache_key(facts, body, arm=arm) for arm in (None, "a", "b")}) == 3

@@ -67,4 +67,19 @@ routes:
     assert [plan.check_of(Ask(level=level)) is None for level in (0, 1)] == [False, True]
     # A condition decides before the tiers: whatever comes is its answer.
     assert plan.check_of(Ask(job_class="bulk")) is None
+    # What is no chat is not checked, so none of it is kept back.
+    assert plan.check_of(Ask(operation="responses")) is None
     assert not plan.alike
+
+
+def test_no_job_waits_for_hours_that_begin_after_its_deadline() -> None:
+    plan = plan_from(
+        """
+targets: [{account: a, model: m}]
+off_peak: {hours: {start: "22:00", end: "06:00"}}
+"""
+    )
+    noon, ten = 1_795_435_200.0 // 86_400 * 86_400 + 43_200, 10 * 3600.0
+    assert plan.waits_until(Ask(job_class="bulk"), noon) == noon + ten
+    assert plan.waits_until(Ask(job_class="bulk", deadline=noon + ten + 1), noon) == noon + ten
+    assert plan.waits_until(Ask(job_class="bulk", deadline=noon + ten), noon) is None

@@ -393,6 +393,17 @@ async def test_a_job_dearer_than_it_may_be_is_not_begun() -> None:
     assert stage.ledger.begun == []
 
 
+async def test_what_a_jobs_other_attempts_cost_counts_towards_its_most() -> None:
+    stage = Stage(MemoryLedger())
+    within, beyond = stage.owned(2)
+    most = 10**9
+    for one, spent in ((within, 0), (beyond, most)):
+        one.job = replace(one.job, facts=replace(one.job.facts, max_cost_nano=most))
+        one.spent_nano = spent
+    await stage.through([within, beyond])
+    assert stage.refused == [(beyond, State.REJECTED, ErrorCode.BUDGET_EXCEEDED)]
+
+
 async def test_under_a_hard_budget_a_cost_without_a_bound_is_refused_and_an_answer_is_cut() -> None:
     stage = Stage(MemoryLedger())
     stage.ledgers.draw = Draw((11, 12), (7,), hard=True)

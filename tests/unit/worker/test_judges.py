@@ -49,6 +49,25 @@ async def test_what_a_judge_says(
     assert said == (None if expected is None else pytest.approx(expected))
 
 
+class _Callable:
+    async def __call__(self, *_: Any) -> float:
+        return 0.25
+
+
+async def test_an_object_that_answers_in_its_own_time_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed(monkeypatch, _Callable())
+    assert await confidence(JUDGE, {}, {}, within_s=9) == 0.25
+
+
+async def test_no_judge_takes_more_time_than_the_job_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, _late)
+    patient = JUDGE.model_copy(update={"timeout": 60.0})
+    async with asyncio.timeout(5):
+        assert await confidence(patient, {}, {}, within_s=0.05) is None
+
+
 async def test_a_slow_function_does_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, lambda *_: time.sleep(0.3) or 0.0)
     ticks = asyncio.create_task(asyncio.sleep(0.05))

@@ -17,7 +17,7 @@ from sluice_core.pricing.bounds import DEFAULT_MAX_OUTPUT
 from sluice_core.pricing.policy import charge
 from sluice_core.usage.model import Usage
 from sluice_providers.calls import uncalled
-from sluice_worker.resolve import Resolver
+from sluice_worker.resolve import Resolver, Route
 from sluice_worker.route import REMEMBERED, Router
 from sluice_worker.targets import Targets
 
@@ -159,3 +159,42 @@ def test_searches_that_have_no_price_are_told_of(price: str, told: int) -> None:
         answer = replace(uncalled(FailureKind.DEFECT, ""), failure=None, usage=Usage(searches=1))
         made.ended(route, answer, streams=False, now=NOW)
     assert targets.unpriced == [("c", "rank")] * told
+
+
+TIERED = parse_config(
+    """
+providers:
+  small: {kind: openai, base_url: "http://small/v1"}
+  large: {kind: openai, base_url: "http://large/v1"}
+models:
+  tiered:
+    targets:
+      - {account: small, model: s, capabilities: {context: 1000}}
+      - {account: large, model: l}
+    escalation: {tiers: [[small], [large]]}
+""",
+    {},
+)
+
+
+def test_a_tier_that_cannot_take_a_job_is_passed_by() -> None:
+    router = router_of(TIERED, PRICES)
+    first = way_of(router, job(model="tiered"), NOW)
+    assert (first.target.account, first.level, first.check is None) == ("small", 0, False)
+    long = orjson.dumps({"model": "tiered", "messages": [{"content": "x" * 9000}]})
+    too_long = way_of(router, job(model="tiered", body=long), NOW)
+    assert (too_long.target.account, too_long.level, too_long.check) == ("large", 1, None)
+
+
+def test_a_tier_that_fails_or_is_shut_is_passed_by() -> None:
+    router = router_of(TIERED, PRICES)
+    asked = job(model="tiered")
+    first = way_of(router, asked, NOW)
+    tried = frozenset({first.name})
+    assert router.alternative(asked, "unavailable", tried, 0, NOW)
+    assert not router.alternative(asked, "unavailable", tried | {"large/l"}, 1, NOW)
+    after = router.choose(asked, NOW, tried=tried, fell_back="unavailable")
+    assert isinstance(after, Route)
+    assert (after.target.account, after.level) == ("large", 1)
+    assert router.shut(first, account=True, until=NOW + 60, why="shut", now=NOW)
+    assert way_of(router, job(model="tiered"), NOW).target.account == "large"

@@ -6,7 +6,7 @@ from sluice_core.routing.breaker import BreakerRules
 from sluice_core.routing.health import Health
 from sluice_core.routing.model import Moment
 from sluice_core.routing.repository import Key, OpenRow
-from sluice_worker.targets import FAULT_S, IDLE_PROBE_S, Targets
+from sluice_worker.targets import FAULT_S, HUNG_S, IDLE_PROBE_S, Targets
 
 RULES = BreakerRules(minimum=2, open_s=5.0, probes=2)
 A, B = ("a", "m"), ("b", "m")
@@ -133,6 +133,42 @@ def test_a_probe_that_nobody_uses_is_given_up() -> None:
     assert not other.open(0, 9.0)
     ledger.share(2, other.targets, 9.0)
     assert other.open(0, 9.0)
+
+
+def test_one_good_probe_is_enough_where_no_job_comes_to_probe_by_any_more() -> None:
+    ledger, one, other = Ledger(), Worker(1), Worker(2)
+    one.call(A, Health.ILL, 0.0)
+    one.call(A, Health.ILL, 0.0)
+    ledger.share(1, one.targets, 0.0)
+    assert not one.open(0, 5.0)
+    ledger.share(1, one.targets, 5.0)
+    one.call(A, Health.WELL, 6.0)
+    ledger.share(1, one.targets, 6.1)
+    assert one.moment.probing
+    assert one.targets.asking() == {}, "no grant is renewed for probes that nobody sends"
+    ledger.share(1, one.targets, 6.1 + IDLE_PROBE_S)
+    ledger.share(1, one.targets, 6.2 + IDLE_PROBE_S)
+    ledger.share(2, other.targets, 6.3 + IDLE_PROBE_S)
+    assert one.open(0, 9.9)
+    assert other.open(0, 9.9)
+
+
+def test_calls_that_are_given_up_count_where_they_took_far_too_long() -> None:
+    one = Worker(1)
+
+    def given_up(took_s: float) -> None:
+        one.targets.started(A, 0.0)
+        one.targets.hung(A, took_s=took_s, now=0.0)
+
+    for _ in range(3):
+        given_up(HUNG_S - 1)  # its job was in a hurry
+    one.targets.learn_times(A, first_s=None, took_s=40.0, output_tokens=10)
+    for _ in range(3):
+        given_up(2 * 40.0)  # long answers are usual here
+    assert one.open(0, 0.0)
+    for _ in range(2):
+        given_up(4 * 40.0)
+    assert not one.open(0, 0.0)
 
 
 def test_faults_of_its_account_in_a_row_shut_a_target_and_somebody_is_told() -> None:
