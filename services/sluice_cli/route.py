@@ -11,7 +11,7 @@ from sluice_cli.output import Column, Json, Refused, group, print_json, print_ta
 if TYPE_CHECKING:
     from sluice_core.config.model import Config
     from sluice_core.config.routing import Check
-    from sluice_core.routing.model import Ask, Decision, Moment
+    from sluice_core.routing.model import Ask, Decision, Look, Moment
     from sluice_core.routing.plan import Plan
     from sluice_core.routing.repository import OpenRow
     from sluice_platform.settings import Settings
@@ -92,7 +92,7 @@ def _show(
     config: "Config", model: str, ask: "Ask", rows: "list[OpenRow]", *, json_output: bool
 ) -> None:
     from sluice_core.pricing.book import PriceBook
-    from sluice_core.routing.policy import decide
+    from sluice_core.routing.policy import decide_in_tiers
     from sluice_worker.resolve import Resolver
 
     now = time.time()
@@ -102,7 +102,10 @@ def _show(
         from sluice_core.config.suggest import suggestion
 
         raise Refused(f'no target serves "{model}"{suggestion(model, config.models)}')
-    decision = decide(plan, _moment(plan, rows, now), ask, now=now, draw=0.5, explained=True)
+    decision, ask = decide_in_tiers(
+        plan, _moment(plan, rows, now), ask, now=now, draw=0.5, explained=True
+    )
+    looks = (*decision.looks, *_left_out(plan, ask, decision))
     check, language = plan.check_of(ask), _language(config, model, ask)
     if json_output:
         print_json(
@@ -118,8 +121,7 @@ def _show(
                 if check is None
                 else check.model_dump(mode="json", by_alias=True, exclude_none=True),
                 "targets": [
-                    {"name": look.name, "kept": look.kept, "why": look.why}
-                    for look in decision.looks
+                    {"name": look.name, "kept": look.kept, "why": look.why} for look in looks
                 ],
             }
         )
@@ -132,7 +134,7 @@ def _show(
             "chosen" if look.name == chosen else "kept" if look.kept else "dropped",
             look.why,
         )
-        for look in decision.looks
+        for look in looks
     ]
     print_table(f"Targets of {model}, pool {pool}", columns, table)
     if language is not None:
@@ -140,6 +142,21 @@ def _show(
     say(_sentence(decision, now))
     if check is not None:
         say(f"an answer that does not pass ({_named(check)}) goes up: {_above(plan)}")
+
+
+def _left_out(plan: "Plan", ask: "Ask", decision: "Decision") -> "list[Look]":
+    """The targets that were not looked at, because the job's are others."""
+    from sluice_core.routing.model import Look
+
+    if not decision.looks:
+        return []  # it waits for its hours, whatever its targets
+    looked_at = {look.name for look in decision.looks}
+    why = f"not one of {plan.group(ask)[0].label}"
+    return [
+        Look(name=candidate.name, kept=False, why=why)
+        for candidate in plan.everything.candidates
+        if candidate.name not in looked_at
+    ]
 
 
 def _language(config: "Config", model: str, ask: "Ask") -> str | None:

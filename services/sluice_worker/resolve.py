@@ -113,7 +113,7 @@ class Resolver:
         return Route(
             key=(ref.account, ref.model),
             name=candidate.name,
-            target=_target(ref, account, name, most, candidate.tier),
+            target=_target(candidate, account, name, most),
             price=self._price(name, ref, now, region=candidate.region, tier=candidate.tier),
             unpriced=account.prices.unpriced,
             item_tokens=items,
@@ -169,25 +169,22 @@ def _rules(config: BreakerConfig) -> BreakerRules:
 
 
 def _target(
-    ref: TargetRef,
-    account: ProviderConfig,
-    requested: str,
-    default_max_tokens: int | None,
-    tier: str | None,
+    candidate: Candidate, account: ProviderConfig, requested: str, default_max_tokens: int | None
 ) -> Target:
+    timeouts = candidate.timeouts or account.timeouts
     return Target(
-        account=ref.account,
+        account=candidate.account,
         kind=account.kind,
         provider=account.provider_name,
         base_url=account.url,
-        model=ref.model,
+        model=candidate.model,
         model_requested=requested,
-        connect_timeout_s=account.timeouts.connect,
-        first_byte_timeout_s=account.timeouts.first_byte,
-        between_chunks_timeout_s=account.timeouts.between_chunks,
-        total_timeout_s=account.timeouts.total,
+        connect_timeout_s=timeouts.connect,
+        first_byte_timeout_s=timeouts.first_byte,
+        between_chunks_timeout_s=timeouts.between_chunks,
+        total_timeout_s=timeouts.total,
         default_max_tokens=default_max_tokens,
-        tier=tier,
+        tier=candidate.tier,
         options=account.said,
         quirks=account.differences,
     )

@@ -14,7 +14,7 @@ from sluice_core.pricing.policy import unit_nano
 from sluice_core.routing.health import health_of
 from sluice_core.routing.model import Ask, Candidate, Decision, Moment
 from sluice_core.routing.plan import Plan
-from sluice_core.routing.policy import decide
+from sluice_core.routing.policy import decide, decide_in_tiers
 from sluice_core.routing.repository import Key
 from sluice_providers.port import Answer
 from sluice_schemas.jobs import GENERATING
@@ -92,9 +92,9 @@ class Router:
         else:
             ask = self._ask(job, way, tried, level)
             within = None if fell_back is None else way.plan.after(fell_back)
-            decision = decide(way.plan, moment, ask, now=now, draw=random.random(), within=within)
-            if within is None and way.plan.tiers:
-                decision, ask = _higher(way, ask, decision, now=now)
+            decision, ask = decide_in_tiers(
+                way.plan, moment, ask, now=now, draw=random.random(), within=within
+            )
             check, level = way.plan.check_of(ask), ask.level
         if decision.chosen is None:
             # Where no target can ever take it, it ends; where all are shut, it waits for the first to open.
@@ -120,9 +120,9 @@ class Router:
         if within is None and failure not in way.plan.falls_back:
             return False
         ask = self._ask(job, way, tried, level)
-        decision = decide(way.plan, way.moment, ask, now=now, draw=0.5, within=within, untried=True)
-        if within is None and way.plan.tiers:
-            decision, _ = _higher(way, ask, decision, now=now)
+        decision, _ = decide_in_tiers(
+            way.plan, way.moment, ask, now=now, draw=0.5, within=within, untried=True
+        )
         return decision.chosen is not None
 
     def other(self, job: Job, tried: frozenset[str], now: float) -> bool:
@@ -272,20 +272,6 @@ class Router:
         if key not in self._told:
             self._told.add(key)
             self._targets.has_no_price(key)
-
-
-def _higher(way: _Way, ask: Ask, decision: Decision, *, now: float) -> tuple[Decision, Ask]:
-    """Where no target of a tier can take a job that has not failed it, the next tier is asked; and how the job stands there."""
-    if decision.chosen is not None and decision.chosen.name not in ask.tried:
-        return decision, ask
-    if decision.arm is not None or way.plan.group(ask)[0] not in way.plan.tiers:
-        return decision, ask
-    for level in range(ask.level + 1, way.plan.top + 1):
-        higher = replace(ask, level=level)
-        found = decide(way.plan, way.moment, higher, now=now, draw=random.random(), untried=True)
-        if found.chosen is not None:
-            return found, higher
-    return decision, ask
 
 
 def _residency(config: Config) -> dict[str, frozenset[str]]:

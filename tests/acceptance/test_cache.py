@@ -12,7 +12,7 @@ from tests.conftest import Template
 from tests.system import System, database_from, prices
 from tests.waiting import eventually
 
-from sluice_client import Client, Result
+from sluice_client import Client, JobFailed, Result
 from sluice_devstack.stack import Stack
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("failover")]
@@ -132,3 +132,19 @@ async def test_tenants_do_not_share_answers(
         await producer.send_and_wait("others.jobs", orjson.dumps({"body": body("a secret")}))
     await results.wait_for(lambda: results.records)
     assert await made() == 2
+
+
+async def test_who_waits_for_an_answer_outlives_the_one_that_asked(
+    gateway: tuple[System, Client],
+) -> None:
+    system, client = gateway
+    rule = await system.mock.rule("latency=8s", match={"body": "hasty"}, first=1)
+    asked = body("hasty and patient")
+    hasty = asyncio.create_task(client.complete(asked, timeout=20, timeout_s=1.5))
+    await asyncio.sleep(0.3)
+    patient = await client.complete(asked, timeout=20)
+    assert (patient.state, patient.report["attempts"]) == ("succeeded", 1)
+    assert patient.report["total_ms"] < 6_000
+    with pytest.raises(JobFailed):
+        await hasty
+    await system.mock.forget_rule(rule)

@@ -219,7 +219,9 @@ class Config(Section):
         """Seconds that a stopping worker waits for its calls."""
         if self.worker.grace is not None:
             return self.worker.grace
-        totals = (provider.timeouts.total for provider in self.providers.values())
+        totals = [provider.timeouts.total for provider in self.providers.values()]
+        targets = (target for model in self.models.values() for target in model.targets)
+        totals += [target.timeouts.total for target in targets if target.timeouts is not None]
         return max(totals, default=0.0) + 10.0
 
 

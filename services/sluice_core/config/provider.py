@@ -7,25 +7,15 @@ from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
 from sluice_core.config.accounts import BASE_URLS, NAMES, EntraConfig
 from sluice_core.config.base import Section
 from sluice_core.config.compatible import Quirks, quirks_of
-from sluice_core.config.durations import Duration
 from sluice_core.config.kinds import ServiceAccountConfig, as_texts, regional_url
 from sluice_core.config.prices import AccountPrices
-from sluice_core.config.routing import BreakerConfig
+from sluice_core.config.routing import BreakerConfig, Timeouts
 from sluice_core.config.scopes import ScopeLimits
 
 ProviderKind = Literal[
     "openai", "anthropic", "azure", "bedrock", "cohere", "gemini", "ollama", "vertex"
 ]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-
-
-class Timeouts(Section):
-    """Longest waits in one provider call, in seconds."""
-
-    connect: Duration = Field(default=5.0, gt=0)
-    first_byte: Duration = Field(default=300.0, gt=0)
-    between_chunks: Duration = Field(default=60.0, gt=0)
-    total: Duration = Field(default=600.0, gt=0)
 
 
 class ProviderConfig(Section):

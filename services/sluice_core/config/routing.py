@@ -38,11 +38,21 @@ class Capabilities(Section):
     streaming: bool | None = None
 
 
+class Timeouts(Section):
+    """Longest waits in one provider call, in seconds."""
+
+    connect: Duration = Field(default=5.0, gt=0)
+    first_byte: Duration = Field(default=300.0, gt=0)
+    between_chunks: Duration = Field(default=60.0, gt=0)
+    total: Duration = Field(default=600.0, gt=0)
+
+
 class TargetConfig(Section):
     """One place a model's calls go: an account, and the model's name there (default: the same).
 
     `name` is how conditions, tiers and splits refer to it (default: `account/model`, and the account). `region`
-    and `tags` are what tenants' `residency` and conditions may ask for; `quality` is a score, 0 to 1.
+    and `tags` are what tenants' `residency` and conditions may ask for; `quality` is a score, 0 to 1. `timeouts` count
+    instead of the account's.
     """
 
     account: str
@@ -54,6 +64,7 @@ class TargetConfig(Section):
     tier: ServiceTier | None = None
     quality: float | None = Field(default=None, ge=0, le=1)
     capabilities: Capabilities = Capabilities()
+    timeouts: Timeouts | None = None
 
 
 class Condition(Section):

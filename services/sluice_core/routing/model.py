@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Final, Literal
 
+from sluice_core.config.routing import Timeouts
 from sluice_platform.values import frozen_value
 
 Strategy = Literal["priority", "weighted", "cheapest", "fastest", "least_busy", "quality"]
@@ -31,6 +32,7 @@ class Candidate:
 
     `regions` are its region and its tags. `lacks` is what it is known not to do; `context` tokens are the most of one request. Prices are nano-dollars a
     token, as floats: they rank, nothing is booked by them. `seed` tells accounts apart in rendezvous hashing.
+    `timeouts` instead of its account's.
     """
 
     place: int
@@ -47,6 +49,7 @@ class Candidate:
     input_nano: float = 0.0
     output_nano: float = 0.0
     seed: int = 0
+    timeouts: Timeouts | None = None
 
     def cost(self, input_tokens: float, output_tokens: float) -> float:
         """What a call of this size is expected to cost, in nano-dollars."""

@@ -219,6 +219,7 @@ def _candidate(place: int, ref: TargetRef, written: TargetConfig | None, costs: 
         lacks=lacks,
         context=ENDLESS if can.context is None else float(can.context),
         quality=written.quality or 0.0,
+        timeouts=written.timeouts,
         input_nano=input_nano,
         output_nano=output_nano,
         seed=seed_of(ref.account),

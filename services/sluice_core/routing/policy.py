@@ -1,6 +1,7 @@
 """Pure: which of a model's targets a job goes to now, and why. What is known of the moment comes in as values."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sluice_core.routing.model import ENDLESS, Ask, Candidate, Decision, Look, Moment, Now, Strategy
 from sluice_core.routing.plan import Plan
@@ -66,6 +67,43 @@ def decide(
     if len(kept) < len(group.candidates):
         why = f"{why}, of {len(kept)} of {len(group.candidates)}"
     return Decision(chosen=chosen, why=_whose(group, plan, why), arm=arm, looks=tuple(sieve.looks))
+
+
+def decide_in_tiers(
+    plan: Plan,
+    moment: Moment,
+    ask: Ask,
+    *,
+    now: float,
+    draw: float,
+    within: Group | None = None,
+    untried: bool = False,
+    explained: bool = False,
+) -> tuple[Decision, Ask]:
+    """As `decide`; where no target of the job's tier can take it that has not failed it, the next tier is asked.
+
+    Returns the job as it stands then, too: at the level of the tier that takes it.
+    """
+    decision = decide(
+        plan,
+        moment,
+        ask,
+        now=now,
+        draw=draw,
+        within=within,
+        untried=untried,
+        explained=explained,
+    )
+    if within is not None or not plan.tiers or plan.group(ask)[0] not in plan.tiers:
+        return decision, ask
+    if decision.chosen is not None and decision.chosen.name not in ask.tried:
+        return decision, ask
+    for level in range(ask.level + 1, plan.top + 1):
+        higher = replace(ask, level=level)
+        found = decide(plan, moment, higher, now=now, draw=draw, untried=True, explained=explained)
+        if found.chosen is not None:
+            return replace(found, looks=(*decision.looks, *found.looks)), higher
+    return decision, ask
 
 
 def _whose(group: Group, plan: Plan, why: str) -> str:

@@ -170,7 +170,7 @@ models:
   tiered:
     targets:
       - {account: small, model: s, capabilities: {context: 1000}}
-      - {account: large, model: l}
+      - {account: large, model: l, timeouts: {first_byte: 7s}}
     escalation: {tiers: [[small], [large]]}
 """,
     {},
@@ -184,6 +184,8 @@ def test_a_tier_that_cannot_take_a_job_is_passed_by() -> None:
     long = orjson.dumps({"model": "tiered", "messages": [{"content": "x" * 9000}]})
     too_long = way_of(router, job(model="tiered", body=long), NOW)
     assert (too_long.target.account, too_long.level, too_long.check) == ("large", 1, None)
+    waits = [route.target.first_byte_timeout_s for route in (first, too_long)]
+    assert waits == [300.0, 7.0], "a target's own timeouts count instead of its account's"
 
 
 def test_a_tier_that_fails_or_is_shut_is_passed_by() -> None:
