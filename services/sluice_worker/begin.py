@@ -13,12 +13,13 @@ import structlog
 
 from sluice_core.admission.expectations import Expectations
 from sluice_core.admission.model import ScopeKind
-from sluice_core.jobs.model import State
+from sluice_core.jobs.model import Facts, State
 from sluice_core.jobs.policy import Begin
 from sluice_core.jobs.repository import JobRepository, is_poison
 from sluice_core.jobs.writes import Begun, Intent
 from sluice_core.keys.model import Key
 from sluice_core.keys.policy import usable
+from sluice_core.policies.model import Subject
 from sluice_core.pricing.bounds import Bound
 from sluice_platform.batching import Batcher
 from sluice_platform.crash import crash_point
@@ -67,7 +68,7 @@ class Ways:
     waits: Callable[[Flight, float, bool], None]
     deferred: Callable[[Flight], None]
     answered_in: Callable[[float, float], None] = lambda *_: None
-    answers: Callable[[Flight], bool] = lambda _: False
+    answers: Callable[[Flight, int | None, str | None], bool] = lambda *_: False
 
 
 class BeginStep:
@@ -119,6 +120,8 @@ class BeginStep:
             return
         if isinstance(route, NotNow):
             message = f"no target of {facts.model!r} can be asked: {route.why}"
+            if self._recalled(flight, route):
+                return
             flight.waits_for = (ErrorCode.PROVIDER_UNAVAILABLE, message)
             flight.retry_after_s = round(route.until - now, 3)
             self._ways.waits(flight, route.until, route.everybody)
@@ -136,11 +139,9 @@ class BeginStep:
         """What a routed flight may use and cost at most, against its policies; then it goes into a batch."""
         facts = flight.job.facts
         subject = self._permits.subject(facts)
-        if subject is not None:
-            most = self._permits.max_tokens(subject)
-            if most is not None and facts.operation in GENERATING:
-                # Asking for more was refused at intake; who names no length gets this one.
-                route = route.capped(min(most, route.target.default_max_tokens or most))
+        most = self._most(subject, facts, route.target.default_max_tokens)
+        if most != route.target.default_max_tokens and most is not None:
+            route = route.capped(most)
         flight.route, flight.level = route, route.level
         bound = self._router.bound(flight.job, route)
         if max(bound.worst_nano, bound.tokens) > MOST:
@@ -167,10 +168,26 @@ class BeginStep:
             most_output=bound.output_tokens,
         )
         flight.asked_at = time.monotonic()
-        if not flight.hedges and self._ways.answers(flight):
+        if not flight.hedges and self._ways.answers(flight, most, route.arm):
             return
         self._router.started(route, now)
         (self._prompt if flight.realtime else self._patient).add((flight, bound))
+
+    def _recalled(self, flight: Flight, none: NotNow) -> bool:
+        """Whether a job that no target can take now is answered, or may be, with what was answered before; asked once."""
+        if flight.recalled or flight.hedges or flight.kept is not None:
+            return False
+        flight.recalled = True
+        facts = flight.job.facts
+        most = self._most(self._permits.subject(facts), facts, none.default_max_tokens)
+        return self._ways.answers(flight, most, none.arm)
+
+    def _most(self, subject: Subject | None, facts: Facts, default: int | None) -> int | None:
+        """The limit on an answer that is sent where a job names none: asking for more was refused at intake."""
+        most = None if subject is None else self._permits.max_tokens(subject)
+        if most is None or facts.operation not in GENERATING:
+            return default
+        return min(most, default or most)
 
     def _reject(self, flight: Flight, code: ErrorCode, message: str) -> None:
         self._ways.refused(flight, State.REJECTED, code, message)

@@ -33,7 +33,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True)
 class Ticket:
-    """A flight's place with the cache: its request's key and how long its answer is kept.
+    """A flight's place with the cache: its request's key, with what stands in it beside the request, and how long its answer is kept.
 
     `asks`: it goes on to a provider, and others may wait for it; `failed`: the provider has none for it. `meaning`: what its
     answer is found by besides; `mark`: how it was answered itself, if it was.
@@ -41,6 +41,8 @@ class Ticket:
 
     key: bytes
     ttl_s: float
+    most: int | None = None
+    arm: str | None = None
     asks: bool = False
     failed: bool = False
     meaning: Meaning | None = None
@@ -94,18 +96,19 @@ class CacheStep:
         """Store for ever."""
         await self._keeps.run()
 
-    def takes(self, flight: Flight) -> bool:
-        """Whether the flight is in this step's hands now: it is answered, or comes on by `Ways.miss`."""
+    def takes(self, flight: Flight, most: int | None, arm: str | None) -> bool:
+        """Whether the flight is in this step's hands now: it is answered, or comes on by `Ways.miss`.
+
+        `most`: the limit on its answer that is sent where it names none; `arm`: that of a split which it belongs to.
+        """
         if flight.ticket is not None:
             return False
         facts = flight.job.facts
         ttl_s = self._rules.ttl_s(facts)
         if ttl_s is None:
             return False
-        route = flight.route
-        most, arm = (None, None) if route is None else (route.target.default_max_tokens, route.arm)
         key = cache_key(facts, flight.job.body, most=most, arm=arm)
-        flight.ticket = Ticket(key, ttl_s)
+        flight.ticket = Ticket(key, ttl_s, most, arm)
         answer = self._front.get(key, time.monotonic())
         if answer is not None:
             self._ways.hit(flight, answer)

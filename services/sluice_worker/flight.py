@@ -36,7 +36,7 @@ class Flight:
     `pressure` and `cool_until` are what the answer said of its account's and target's load.
     `secret` is what it is called with; `spared` says that its failure was that of this secret alone.
     `ticket`: its place with the cache, once that has been asked. `tried` are the targets that have failed it
-    here, `fell_back` how the last of them did.
+    here, `fell_back` how the last of them did. `recalled`: the cache has been asked because no target could be.
     `level`: how many tiers up it has gone, `falls_short` why its last answer did not pass the tier's check, `kept` the
     last attempt that did not: it is the answer if no better one comes.
     `race`: another attempt of the same job is under way beside this one; `hedges`: this is the one that begins beside
@@ -69,6 +69,7 @@ class Flight:
     ticket: "Ticket | None" = None
     tried: frozenset[str] = frozenset()
     fell_back: FailureClass | None = None
+    recalled: bool = False
     level: int = 0
     falls_short: str | None = None
     kept: Report | None = None

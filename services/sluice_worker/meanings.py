@@ -35,10 +35,14 @@ class Meanings:
 
     async def look(self, flight: Flight, by: Semantic) -> tuple[Meaning | None, Near | None]:
         """What the job means, and the stored answer nearest to it; None each where there is none, or it cannot be told."""
-        route = flight.route
-        most, arm = (None, None) if route is None else (route.target.default_max_tokens, route.arm)
-        facts, body = flight.job.facts, flight.job.body
-        wording = wording_of(facts, body, embedder=by.model, most=most, arm=arm)
+        assert flight.ticket is not None
+        wording = wording_of(
+            flight.job.facts,
+            flight.job.body,
+            embedder=by.model,
+            most=flight.ticket.most,
+            arm=flight.ticket.arm,
+        )
         if wording is None:
             return None, None
         # What is saved by looking must not be lost by it: a job in a hurry keeps half of its time for the call.

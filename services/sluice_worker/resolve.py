@@ -103,12 +103,17 @@ class Resolver:
         """The rules of an account's breakers."""
         return _rules(self.config.providers[account].breaker)
 
+    def default_max_tokens(self, name: str) -> int | None:
+        """The limit on an answer that is sent where a job names none."""
+        model = self.config.models.get(name)
+        return None if model is None else model.default_max_tokens
+
     def route(self, name: str, candidate: Candidate, now: float) -> Route:
         """The way to a candidate."""
         model = self.config.models.get(name)
         ref = TargetRef(account=candidate.account, model=candidate.model)
         account = self.config.providers[ref.account]
-        most = None if model is None else model.default_max_tokens
+        most = self.default_max_tokens(name)
         items = {} if model is None else model.item_tokens.model_dump()
         return Route(
             key=(ref.account, ref.model),

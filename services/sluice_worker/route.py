@@ -30,11 +30,16 @@ LEAST_WAIT_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class NotNow:
-    """No target serves the job before `until` (epoch seconds); `everybody`: nor any other job of its model."""
+    """No target serves the job before `until` (epoch seconds); `everybody`: nor any other job of its model.
+
+    `default_max_tokens` and `arm` are what any target would be asked with.
+    """
 
     until: float
     why: str
     everybody: bool
+    default_max_tokens: int | None = None
+    arm: str | None = None
 
 
 @dataclass(slots=True)
@@ -102,7 +107,11 @@ class Router:
                 return None
             until = max(decision.until, now + LEAST_WAIT_S)
             return NotNow(
-                until, decision.why, everybody=way.plan.alike and not resident and not tried
+                until,
+                decision.why,
+                everybody=way.plan.alike and not resident and not tried,
+                default_max_tokens=self._resolver.default_max_tokens(job.facts.model or ""),
+                arm=decision.arm,
             )
         name = job.facts.model or ""
         route = self._route(name, way, decision, check=check, level=level, now=now)

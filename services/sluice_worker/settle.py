@@ -125,7 +125,7 @@ class SettleStep:
             usage_id=uuid7(),
             deltas=flight.deltas,
             mark="exact" if flight.ticket is None else flight.ticket.mark,
-            arm=None if flight.route is None else flight.route.arm,
+            arm=None if flight.ticket is None else flight.ticket.arm,
         )
         self._add(flight, settlement)
 

@@ -18,17 +18,32 @@ from sluice_devstack.stack import Stack
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("failover")]
 
 Calls = Callable[[], Awaitable[int]]
+FRAIL: dict[str, Any] = {
+    "kind": "openai",
+    "provider": "openai",
+    "breaker": {"minimum": 3, "open": "60s"},
+}
 CONFIG: dict[str, Any] = {
     "models": {
+        "frail": {
+            "targets": [{"account": "frail", "model": "m-frail"}],
+            "prices": prices("1", "2"),
+            "default_max_tokens": 50,
+            "cache": "exact",
+        },
         "kept": {
             "targets": [{"account": "mock", "model": "gpt-4o-mini"}],
             "prices": prices("1", "2"),
             "cache": {"mode": "exact", "ttl": "5m"},
-        }
+        },
     },
     "tenants": {"other": {}},
     "intake": {"topics": [{"name": "others.jobs", "class": "realtime", "tenant": "other"}]},
 }
+
+
+def config(mock_url: str) -> dict[str, Any]:
+    return CONFIG | {"providers": {"frail": FRAIL | {"base_url": f"{mock_url}/v1"}}}
 
 
 def body(text: str, **more: Any) -> dict[str, Any]:
@@ -42,7 +57,7 @@ async def gateway(
     prefix = f"cached{uuid4().hex[:8]}."  # its own: no record of another test is read again
     async with (
         database_from(migrated_template.admin_dsn, migrated_template.name) as dsn,
-        System(stack, database_dsn=dsn, kafka_prefix=prefix, workers=2, config=CONFIG) as system,
+        System(stack, database_dsn=dsn, kafka_prefix=prefix, workers=2, config=config) as system,
         Client(stack.kafka.bootstrap, tenant="default", prefix=prefix) as client,
     ):
         yield system, client
@@ -147,4 +162,32 @@ async def test_who_waits_for_an_answer_outlives_the_one_that_asked(
     assert patient.report["total_ms"] < 6_000
     with pytest.raises(JobFailed):
         await hasty
+    await system.mock.forget_rule(rule)
+
+
+async def test_what_is_known_is_answered_while_nobody_can_be_asked(
+    gateway: tuple[System, Client],
+) -> None:
+    system, client = gateway
+    known = body("known", model="frail")
+    await client.complete(known, timeout=20)
+    rule = await system.mock.rule("status=500", match={"model": "m-frail"})
+
+    async def shut() -> bool:
+        await asyncio.gather(
+            *(
+                client.complete(
+                    body(f"{n}", model="frail"), timeout=20, max_attempts=1, timeout_s=2
+                )
+                for n in range(4)
+            ),
+            return_exceptions=True,
+        )
+        return bool(await system.pool.fetchval("select count(*) from sluice.breakers"))
+
+    await eventually(shut, within_s=20.0)
+    again = await client.complete(known, timeout=20, timeout_s=5)
+    assert (again.state, again.report["cache"]) == ("succeeded", "exact")
+    with pytest.raises(JobFailed):
+        await client.complete(body("unknown", model="frail"), timeout=20, timeout_s=2)
     await system.mock.forget_rule(rule)

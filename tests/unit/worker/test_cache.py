@@ -77,15 +77,15 @@ async def test_one_asks_for_all_and_none_waits_for_one_that_has_to_wait_itself()
     step = step_of(ledger, asks)
     same = [flight(model="fast") for _ in range(4)]
     async with running(step.run_looks(), step.run_keeps()):
-        assert all(step.takes(one) for one in same)
+        assert all(step.takes(one, None, None) for one in same)
         await eventually(lambda: bool(asks), within_s=5)
         assert asks == same[:1]
-        assert not step.takes(same[0])  # it goes on to a provider
+        assert not step.takes(same[0], None, None)  # it goes on to a provider
         assert step.waits(same[0]) == same[1:]
         assert [one.timer for one in same] == [None] * 4
         await eventually(lambda: bool(ledger.given_up), within_s=5)
         # Each looks anew at its next turn, and one of them asks.
-        assert all(step.takes(one) for one in reversed(same))
+        assert all(step.takes(one, None, None) for one in reversed(same))
         await eventually(lambda: len(asks) == 2, within_s=5)
         assert asks[1] is same[3]
 
@@ -95,8 +95,8 @@ async def test_one_that_waits_for_anothers_answer_goes_on_when_it_is_let_go() ->
     step = step_of(Nothing(), asks)
     first, second = flight(model="fast"), flight(model="fast")
     async with running(step.run_looks(), step.run_keeps()):
-        assert step.takes(first)
-        assert step.takes(second)
+        assert step.takes(first, None, None)
+        assert step.takes(second, None, None)
         await eventually(lambda: bool(asks), within_s=5)
         assert not step.let_go(first)
         assert step.let_go(second)
@@ -117,7 +117,7 @@ async def test_where_two_have_failed_all_ask_for_themselves() -> None:
 
     same = [flight(model="fast") for _ in range(5)]
     async with running(step.run_looks(), step.run_keeps()):
-        assert all(step.takes(one) for one in same)
+        assert all(step.takes(one, None, None) for one in same)
         await eventually(lambda: bool(asks), within_s=5)
         fail(asks[0])
         assert asks == same[:2]
@@ -137,7 +137,7 @@ async def test_what_is_near_answers_all_that_ask_the_same() -> None:
     step = step_of(ledger, asks, mode="semantic", near=Near(ANSWER), hits=hits)
     same = [flight(model="fast") for _ in range(3)]
     async with running(step.run_looks(), step.run_keeps()):
-        assert all(step.takes(one) for one in same)
+        assert all(step.takes(one, None, None) for one in same)
         await eventually(lambda: len(hits) == 3, within_s=5)
         assert [one.ticket.mark for one in same if one.ticket is not None] == ["semantic"] * 3
         assert asks == []
@@ -150,7 +150,7 @@ async def test_where_nothing_is_near_one_asks_for_all(fails: bool) -> None:
     step = step_of(Nothing(), asks, mode="semantic", near=Near(fails=fails))
     same = [flight(model="fast") for _ in range(3)]
     async with running(step.run_looks(), step.run_keeps()):
-        assert all(step.takes(one) for one in same)
+        assert all(step.takes(one, None, None) for one in same)
         await eventually(lambda: bool(asks), within_s=5)
         assert asks == same[:1]
         assert asks[0].ticket is not None
