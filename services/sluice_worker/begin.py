@@ -124,7 +124,8 @@ class BeginStep:
                 return
             flight.waits_for = (ErrorCode.PROVIDER_UNAVAILABLE, message)
             flight.retry_after_s = round(route.until - now, 3)
-            self._ways.waits(flight, route.until, route.everybody)
+            # Behind one that the cache had no answer for there may be others for whom it has.
+            self._ways.waits(flight, route.until, route.everybody and not flight.recalled)
             return
         if flight.hedges and route.name in flight.tried:
             self._reject(flight, ErrorCode.PROVIDER_UNAVAILABLE, "no other target can be asked")
@@ -177,10 +178,10 @@ class BeginStep:
         """Whether a job that no target can take now is answered, or may be, with what was answered before; asked once."""
         if flight.recalled or flight.hedges or flight.kept is not None:
             return False
-        flight.recalled = True
         facts = flight.job.facts
         most = self._most(self._permits.subject(facts), facts, none.default_max_tokens)
-        return self._ways.answers(flight, most, none.arm)
+        flight.recalled = self._ways.answers(flight, most, none.arm)
+        return flight.recalled
 
     def _most(self, subject: Subject | None, facts: Facts, default: int | None) -> int | None:
         """The limit on an answer that is sent where a job names none: asking for more was refused at intake."""

@@ -23,6 +23,8 @@ from sluice_worker.meanings import Meanings
 CAP: Final = 100
 LEASE_S: Final = 900.0
 """How long other workers leave a request to the one that asks, as long as that lives; longer than any call."""
+RETRY_S: Final = 0.5
+"""Until requests are given up again whose giving up has failed."""
 MOST_FAILURES: Final = 2
 """In a row, after which nobody waits for another's call any more."""
 AGAIN_S: Final = 0.1
@@ -33,8 +35,9 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True)
 class Ticket:
-    """A flight's place with the cache: its request's key, with what stands in it beside the request, and how long its answer is kept.
+    """A flight's place with the cache: its request's key and how long its answer is kept.
 
+    `most` and `arm` stand in the key beside the request: its default limit, and the arm of a split.
     `asks`: it goes on to a provider, and others may wait for it; `failed`: the provider has none for it. `meaning`: what its
     answer is found by besides; `mark`: how it was answered itself, if it was.
     """
@@ -214,6 +217,7 @@ class CacheStep:
             # The cache is a saving, no promise: each asks for itself.
             _log.warning("cache.not_looked", error=repr(exc))
             for key, _ in keys:
+                self._keeps.add(key)  # the statement may have been done all the same
                 for flight in self._done(key):
                     self._ways.miss(flight)
             return
@@ -278,6 +282,9 @@ class CacheStep:
                 await self._repository.keep_meanings(meant, entries=self._rules.semantic.entries)
         except DATABASE_ERRORS as exc:
             _log.warning("cache.not_kept", answers=len(answers), error=repr(exc))
+            # Their leases would last as long as this worker: others, and its own next jobs, would wait for nobody.
+            for key in given_up | set(answers):
+                asyncio.get_running_loop().call_later(RETRY_S, self._keeps.add, key)
 
 
 def _stop_timer(flight: Flight) -> None:

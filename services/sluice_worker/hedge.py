@@ -103,13 +103,13 @@ class Hedging:
         if flight.told is not None or flight.kept is not None or route.check is not None:
             return
         # By its share as well: another configuration may bring another one.
-        model = (job.facts.model or "", route.hedge.share)
-        budget = self._budgets.get(model)
+        key = (job.facts.model or "", route.hedge.share)
+        budget = self._budgets.get(key)
         if budget is None:
             if len(self._budgets) > REMEMBERED:
                 self._budgets.clear()
             budget = RetryBudget(share=route.hedge.share, floor_s=0.0)
-            self._budgets[model] = budget
+            self._budgets[key] = budget
         budget.called()
         after = route.hedge.after
         asyncio.get_running_loop().call_later(after, self._due, flight, flight.task, budget)

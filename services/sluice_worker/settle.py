@@ -139,7 +139,8 @@ class SettleStep:
 
     def again(self, flight: Flight, report: Report) -> None:
         """End an attempt; the job stays this worker's and goes on to another target once that is durable."""
-        flight.spent_nano += report.priced.cost_nano
+        unknown = report.money == "unknown"
+        flight.spent_nano += report.worst_nano if unknown else report.priced.cost_nano
         self._add(flight, retrying(flight.job, report, run_at=None, usage_id=uuid7()))
 
     def read(self, flight: Flight, report: Report) -> None:

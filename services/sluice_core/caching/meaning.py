@@ -23,8 +23,8 @@ def wording_of(
 ) -> Wording | None:
     """The words that a chat request ends with, and its context; None where they are not all that it asks.
 
-    The context is 32 bytes over tenant, model, `embedder`, the `arm` of a split and everything in the request but those words: another
-    system prompt, other tools, other turns before or another form of answer are another context.
+    The context is 32 bytes over tenant, model, `embedder`, the `arm` of a split and everything in the request but those
+    words: another system prompt, other tools, other turns before or another form of answer are another context.
     """
     if facts.operation != "chat" or any(mark in body for mark in _MEDIA):
         return None

@@ -155,3 +155,38 @@ async def test_where_nothing_is_near_one_asks_for_all(fails: bool) -> None:
         assert asks == same[:1]
         assert asks[0].ticket is not None
         assert asks[0].ticket.meaning == (None if fails else MEANING)
+
+
+class Shaky(Nothing):
+    """A ledger that does not answer the first time it is asked for something."""
+
+    def __init__(self, *fails: str) -> None:
+        super().__init__()
+        self.fails = list(fails)
+
+    async def look(self, keys: Sequence[tuple[bytes, str]], *, lease_s: float) -> list[Found]:
+        self._may_fail("look")
+        return await super().look(keys, lease_s=lease_s)
+
+    async def keep(self, answers: Sequence[Keep], given_up: Sequence[bytes]) -> None:
+        self._may_fail("keep")
+        await super().keep(answers, given_up)
+
+    def _may_fail(self, what: str) -> None:
+        if what in self.fails:
+            self.fails.remove(what)
+            raise OSError(what)
+
+
+@pytest.mark.parametrize("fails", [("look",), ("keep",), ("look", "keep")])
+async def test_no_request_is_left_to_a_worker_that_does_not_ask(fails: tuple[str, ...]) -> None:
+    ledger, asks = Shaky(*fails), []
+    step = step_of(ledger, asks)
+    one = flight(model="fast")
+    async with running(step.run_looks(), step.run_keeps()):
+        assert step.takes(one, None, None)
+        await eventually(lambda: asks == [one])
+        step.gave_up(one)
+        assert one.ticket is not None
+        await eventually(lambda: one.ticket.key in ledger.given_up)
+    assert ledger.fails == []
